@@ -1,0 +1,94 @@
+"""The Celery app and the wake-ups sent through it. A message is only a wake-up: MongoDB holds the queue."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import structlog
+from celery import Celery
+
+log = structlog.get_logger("wakeups")
+
+SENDERS, MOST_WAITING = 4, 200
+FAILURES_TO_OPEN, OPEN_S = 3, 10.0
+
+
+def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
+    """A Celery app with the settings that reliability needs; why each: docs/reliability.md."""
+    app = Celery("dossier", broker=broker_url, set_as_current=in_worker)
+    app.conf.update(
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_time_limit=660,
+        task_ignore_result=True,
+        worker_max_tasks_per_child=200,
+        worker_soft_shutdown_timeout=25,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": 3600,
+            "socket_keepalive": True,
+            "socket_timeout": 5 if in_worker else 2,
+            "socket_connect_timeout": 2 if in_worker else 1,
+        },
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2},
+        task_default_queue="documents",
+        task_serializer="json",
+        accept_content=["json"],
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        timezone="UTC",
+    )
+    return app
+
+
+class WakeUps:
+    """Sends messages from threads of its own; nobody waits for it and no failure of it reaches anybody.
+
+    After three failures in a row it drops everything for ten seconds: the reconciler sends again what was lost.
+    """
+
+    def __init__(
+        self, celery: Celery, *, dropped: Callable[[], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._celery, self._dropped, self._now = celery, dropped, now
+        self._threads = ThreadPoolExecutor(SENDERS, thread_name_prefix="wakeup")
+        self._lock = Lock()
+        self._waiting = self._failures = 0
+        self._closed_until = 0.0
+
+    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str) -> None:
+        with self._lock:
+            if self._waiting >= MOST_WAITING or self._now() < self._closed_until:
+                self._dropped()
+                return
+            self._waiting += 1
+        try:
+            self._threads.submit(self._publish, task, args, queue, request_id)
+        except RuntimeError:  # shutting down
+            self._dropped()
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _publish(self, task: str, args: tuple[Any, ...], queue: str, request_id: str) -> None:
+        try:
+            self._celery.send_task(task, args=args, queue=queue, headers={"request_id": request_id})
+        except Exception as error:
+            log.warning("wakeup_dropped", task=task, error=type(error).__name__)
+            self._dropped()
+            with self._lock:
+                self._failures += 1
+                if self._failures >= FAILURES_TO_OPEN:
+                    self._closed_until, self._failures = self._now() + OPEN_S, 0
+        else:
+            with self._lock:
+                self._failures = 0
+        finally:
+            with self._lock:
+                self._waiting -= 1

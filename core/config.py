@@ -1,0 +1,182 @@
+"""Settings: from the environment, then `.env.<name>`, then `.env`; each secret also from the file NAME_FILE names."""
+
+import base64
+import binascii
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+class ConfigError(Exception):
+    """One or more settings are wrong; each line names a setting and never its value."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+        super().__init__("\n".join(lines))
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set; `docs/configuration.md` says what each means."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True)
+
+    app_env: str = "local"
+    app_modules: CommaList = ("all",)
+    data_dir: Path = Path(".data")
+
+    mongo_url: SecretStr | None = None
+    mongo_db: str = Field(default="dossier", pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,37}$")
+    redis_url: SecretStr | None = None
+    storage_backend: Literal["s3", "local"] = "s3"
+    storage_local_path: Path | None = None
+    s3_endpoint_url: str | None = None
+    s3_public_endpoint_url: str | None = None
+    s3_bucket: str = "dossier"
+    aws_access_key_id: str | None = None
+    aws_secret_access_key: SecretStr | None = None
+    aws_region: str = "us-east-1"
+
+    registration_open: bool | None = None
+    access_token_ttl: int = Field(default=600, gt=0)
+    refresh_token_ttl: int = Field(default=604_800, gt=0)
+    refresh_grace_seconds: int = Field(default=10, ge=0, le=60)
+    session_max_ttl: int = Field(default=2_592_000, gt=0)
+    jwt_private_keys: CommaList = ()
+    jwt_issuer: str = "dossier"
+    secret_keys: SecretStr | None = None
+    password_min_length: int = Field(default=8, ge=1, le=1024)
+    password_hash_concurrency: int = Field(default=min(4, os.cpu_count() or 1), ge=1)
+
+    max_upload_bytes: int = Field(default=52_428_800, ge=1)
+    upload_concurrency: int = Field(default=8, ge=1)
+    upload_wait_seconds: float = Field(default=60, ge=0)
+    cors_origins: CommaList = ()
+    docs_enabled: bool | None = None
+
+    processing_lease_seconds: float = Field(default=30, gt=0)
+    reconcile_interval_seconds: float = Field(default=10, gt=0)
+    sentry_dsn: SecretStr | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+    @field_validator("app_modules", "jwt_private_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("s3_endpoint_url", "s3_public_endpoint_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
+            raise ValueError("must be an http(s) URL without user, query or fragment")
+        return value.rstrip("/")
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _roots(cls, value: SecretStr | None) -> SecretStr | None:
+        for part in value.get_secret_value().split(",") if value else ():
+            try:
+                good = len(base64.b64decode(part.strip(), validate=True)) == 32
+            except binascii.Error:
+                good = False
+            if not good:
+                raise ValueError("must be a comma list of base64 of 32 bytes each")
+        return value
+
+    @model_validator(mode="after")
+    def _lives(self) -> "Settings":
+        if self.refresh_token_ttl > self.session_max_ttl:
+            raise ValueError("REFRESH_TOKEN_TTL must not exceed SESSION_MAX_TTL")
+        return self
+
+    @property
+    def is_prod(self) -> bool:
+        return self.app_env == "prod"
+
+    @property
+    def registration_is_open(self) -> bool:
+        return not self.is_prod if self.registration_open is None else self.registration_open
+
+    @property
+    def docs_are_on(self) -> bool:
+        return not self.is_prod if self.docs_enabled is None else self.docs_enabled
+
+    @property
+    def storage_path(self) -> Path:
+        return self.storage_local_path or self.data_dir / "files"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings
+
+
+def load_settings(env: str | None = None, **overrides: object) -> Settings:
+    """Settings of one environment. Raises ConfigError with one line per problem."""
+    name = env or os.environ.get("APP_ENV") or "local"
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+        raise ConfigError("APP_ENV: must be a short lower-case name such as local or prod")
+    values = {**_secrets_from_files(os.environ), **overrides, "app_env": name}
+    try:
+        settings = Settings(_env_file=(".env", f".env.{name}"), **values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError(*(_line(problem) for problem in error.errors(include_input=False))) from None
+    problems = _missing_in_prod(settings) if settings.is_prod else []
+    if problems:
+        raise ConfigError(*problems)
+    return settings
+
+
+def _line(problem: Any) -> str:
+    name = str(problem["loc"][0]).upper() if problem["loc"] else "settings"
+    return f"{name}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _secrets_from_files(environ: Mapping[str, str]) -> dict[str, str]:
+    values = {}
+    for name, field in Settings.model_fields.items():
+        path = environ.get(f"{name.upper()}_FILE")
+        if path is None or SecretStr not in getattr(field.annotation, "__args__", (field.annotation,)):
+            continue
+        try:
+            values[name] = Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as cause:
+            raise ConfigError(f"{name.upper()}_FILE: cannot be read") from cause
+    return values
+
+
+def _missing_in_prod(settings: Settings) -> list[str]:
+    needed: dict[str, object] = {
+        "MONGO_URL": settings.mongo_url,
+        "REDIS_URL": settings.redis_url,
+        "JWT_PRIVATE_KEYS": settings.jwt_private_keys,
+    }
+    if settings.storage_backend == "s3":
+        needed |= {
+            "S3_ENDPOINT_URL": settings.s3_endpoint_url,
+            "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
+            "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key,
+        }
+    return [f"{name}: must be set in prod, nothing is embedded there" for name, value in needed.items() if not value]

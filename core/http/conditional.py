@@ -1,0 +1,49 @@
+"""ETags and the headers that ask about them (RFC 9110 §13), and single byte ranges (§14)."""
+
+import re
+from hashlib import sha256
+
+from fastapi import Request
+
+from core.errors import PreconditionFailed, RangeUnsatisfiable
+
+_TAG = re.compile(r'(?:W/)?"[^"]*"')
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+def etag_of(*parts: object) -> str:
+    """A strong ETag that changes when one of the parts does."""
+    return f'"{sha256(repr(parts).encode()).hexdigest()[:32]}"'
+
+
+def not_modified(request: Request, etag: str) -> bool:
+    """Whether `If-None-Match` names this version."""
+    given = request.headers.get("if-none-match")
+    if given is None:
+        return False
+    return given.strip() == "*" or etag in {tag.removeprefix("W/") for tag in _TAG.findall(given)}
+
+
+def demand_match(request: Request, etag: str) -> None:
+    """Raises PreconditionFailed where `If-Match` is sent and does not name this version."""
+    given = request.headers.get("if-match")
+    if given is not None and given.strip() != "*" and etag not in _TAG.findall(given):
+        raise PreconditionFailed
+
+
+def byte_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:
+    """First and last byte asked for, None for all of it. Raises RangeUnsatisfiable, also for several ranges."""
+    header = request.headers.get("range")
+    if header is None or not header.startswith("bytes=") or request.headers.get("if-range", etag) != etag:
+        return None
+    match = _RANGE.fullmatch(header.replace(" ", ""))
+    if match is None or match.groups() == ("", ""):
+        raise RangeUnsatisfiable(size)
+    first, last = match.groups()
+    if first == "":  # the last n bytes
+        start, end = max(size - int(last), 0), size - 1
+    else:
+        start, end = int(first), min(int(last), size - 1) if last else size - 1
+    if start > end or start >= size:
+        raise RangeUnsatisfiable(size)
+    return start, end

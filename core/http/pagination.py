@@ -1,0 +1,86 @@
+"""Keyset pages: newest first, `(created_at, _id)`, an opaque cursor that only fits the list it came from."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Generic, TypeVar
+from urllib.parse import urlencode
+
+import orjson
+from fastapi import Query, Request, Response
+from pydantic import BaseModel, Field
+
+from core.errors import CursorInvalid
+
+T = TypeVar("T")
+
+Limit = Annotated[int, Query(ge=1, le=100, description="Items per page")]
+CursorText = Annotated[str | None, Query(max_length=1024, description="`next_cursor` of the page before")]
+
+
+@dataclass(frozen=True)
+class Position:
+    """The last item of a page: the next one starts behind it."""
+
+    created_at: datetime
+    id: str
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page of a list; `next` is None on the last."""
+
+    items: Sequence[T]
+    next: Position | None
+
+
+class ListRead(BaseModel, Generic[T]):
+    """The JSON of a page."""
+
+    items: list[T]
+    next_cursor: str | None = Field(description="Pass it as `cursor` for the next page; null on the last")
+
+
+class Cursors:
+    """Writes and reads cursors: version, payload, HMAC over payload, route, principal and filters."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = tuple(keys)
+
+    def encode(self, position: Position, scope: bytes) -> str:
+        payload = orjson.dumps([int(position.created_at.timestamp() * 1000), position.id])
+        return base64.urlsafe_b64encode(b"\x01" + payload + _mac(self._keys[0], payload, scope)).decode().rstrip("=")
+
+    def decode(self, text: str | None, scope: bytes) -> Position | None:
+        """Raises CursorInvalid when it was altered or comes from another list."""
+        if text is None:
+            return None
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except (binascii.Error, ValueError) as cause:
+            raise CursorInvalid from cause
+        payload, mac = raw[1:-16], raw[-16:]
+        if raw[:1] != b"\x01" or not any(hmac.compare_digest(mac, _mac(key, payload, scope)) for key in self._keys):
+            raise CursorInvalid
+        milliseconds, last_id = orjson.loads(payload)
+        return Position(datetime.fromtimestamp(milliseconds / 1000, UTC), last_id)
+
+
+def list_scope(request: Request, filters: Mapping[str, object]) -> bytes:
+    """What a cursor is bound to: the route, who asks, and the filters."""
+    state = request.scope["state"]
+    return orjson.dumps([state["route"], state["principal"].id, sorted((k, str(v)) for k, v in filters.items() if v)])
+
+
+def link_next(response: Response, request: Request, filters: Mapping[str, object], limit: int, cursor: str) -> None:
+    """Sets the `Link` header, as a relative reference."""
+    query = urlencode({**{k: str(v) for k, v in filters.items() if v}, "limit": limit, "cursor": cursor})
+    response.headers["Link"] = f'<{request.scope["path"]}?{query}>; rel="next"'
+
+
+def _mac(key: bytes, payload: bytes, scope: bytes) -> bytes:
+    return hmac.digest(key, sha256(scope).digest() + payload, "sha256")[:16]

@@ -1,0 +1,23 @@
+"""Ids: a prefix that names the kind, then 26 characters that sort by the time they were made (ULID)."""
+
+import os
+import re
+import time
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as `doc_01k9…`: 48 bits of milliseconds, 80 random bits."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    return f"{prefix}_" + "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def id_pattern(prefix: str) -> re.Pattern[str]:
+    """What ids of one kind look like; match with `fullmatch`."""
+    return re.compile(rf"{prefix}_[{_CROCKFORD}]{{26}}")
+
+
+def random_token(bits: int = 128) -> str:
+    """Unguessable, hex."""
+    return os.urandom(bits // 8).hex()
