@@ -35,7 +35,12 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
             "socket_timeout": 5 if in_worker else 2,
             "socket_connect_timeout": 2 if in_worker else 1,
         },
-        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2},
+        task_publish_retry_policy={
+            "max_retries": 1,
+            "interval_start": 0.1,
+            "interval_step": 0.1,
+            "interval_max": 0.2,
+        },
         task_default_queue="documents",
         task_serializer="json",
         accept_content=["json"],

@@ -26,7 +26,9 @@ class ConfigError(Exception):
 class Settings(BaseSettings):
     """Everything an operator may set; `docs/configuration.md` says what each means."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
+    )
 
     app_env: str = "local"
     app_modules: CommaList = ("all",)
@@ -61,13 +63,15 @@ class Settings(BaseSettings):
     cors_origins: CommaList = ()
     docs_enabled: bool | None = None
 
+    scan_allowed_buckets: CommaList = ()
+
     processing_lease_seconds: float = Field(default=30, gt=0)
     reconcile_interval_seconds: float = Field(default=10, gt=0)
     sentry_dsn: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 
-    @field_validator("app_modules", "jwt_private_keys", "cors_origins", mode="before")
+    @field_validator("app_modules", "jwt_private_keys", "cors_origins", "scan_allowed_buckets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -120,6 +124,10 @@ class Settings(BaseSettings):
     @property
     def storage_path(self) -> Path:
         return self.storage_local_path or self.data_dir / "files"
+
+    @property
+    def source_buckets(self) -> tuple[str, ...]:
+        return self.scan_allowed_buckets or (self.s3_bucket,)
 
     @classmethod
     def settings_customise_sources(
@@ -179,4 +187,8 @@ def _missing_in_prod(settings: Settings) -> list[str]:
             "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
             "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key,
         }
-    return [f"{name}: must be set in prod, nothing is embedded there" for name, value in needed.items() if not value]
+    return [
+        f"{name}: must be set in prod, nothing is embedded there"
+        for name, value in needed.items()
+        if not value
+    ]

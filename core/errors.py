@@ -65,8 +65,10 @@ class Invalid(AppError):
     code = "validation_failed"
     title = "The request is not acceptable"
 
-    def __init__(self, detail: str | None = None, *, pointer: str | None = None, rule: str = "invalid") -> None:
-        """`pointer` is the JSON pointer of the offending value, `rule` the short code of what it breaks."""
+    def __init__(
+        self, detail: str | None = None, *, pointer: str | None = None, rule: str | None = None
+    ) -> None:
+        """`pointer`: JSON pointer of the offending value; `rule`: what it breaks, where the code does not say it."""
         self.pointer, self.rule = pointer, rule
         super().__init__(detail)
 

@@ -11,10 +11,37 @@ import structlog
 from structlog.typing import Processor
 
 SECRET_KEYS = frozenset(
-    "authorization proxy-authorization cookie set-cookie private-token x-api-key webhook-signature "
-    "x-amz-security-token x-amz-signature x-amz-credential password current_password new_password secret "
-    "client_secret token access_token refresh_token id_token api_key private_key signature code otp dsn mongo_url "
-    "redis_url sentry_dsn aws_secret_access_key".split()
+    [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "private-token",
+        "x-api-key",
+        "webhook-signature",
+        "x-amz-security-token",
+        "x-amz-signature",
+        "x-amz-credential",
+        "password",
+        "current_password",
+        "new_password",
+        "secret",
+        "client_secret",
+        "token",
+        "access_token",
+        "refresh_token",
+        "id_token",
+        "api_key",
+        "private_key",
+        "signature",
+        "code",
+        "otp",
+        "dsn",
+        "mongo_url",
+        "redis_url",
+        "sentry_dsn",
+        "aws_secret_access_key",
+    ]
 )
 SECRET_PATTERNS = re.compile(
     r"eyJ[\w-]+\.[\w-]+\.[\w-]+"  # a JWT
@@ -61,7 +88,17 @@ def configure_logging(service: str, *, level: str = "info", fmt: str = "json") -
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Their INFO is noise for an operator and their DEBUG prints headers.
-    for name in ("botocore", "boto3", "urllib3", "httpcore", "httpx", "pymongo", "asyncio", "uvicorn.access", "amqp"):
+    for name in (
+        "botocore",
+        "boto3",
+        "urllib3",
+        "httpcore",
+        "httpx",
+        "pymongo",
+        "asyncio",
+        "uvicorn.access",
+        "amqp",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("uvicorn", "uvicorn.error", "celery", "kombu"):
         logger = logging.getLogger(name)

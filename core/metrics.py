@@ -12,7 +12,9 @@ requests = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 upload_bytes = Counter("upload_bytes_total", "Bytes of accepted uploads", registry=registry)
-wakeups_dropped = Counter("wakeups_dropped_total", "Wake-ups not sent; the reconciler makes up for them", registry=registry)
+wakeups_dropped = Counter(
+    "wakeups_dropped_total", "Wake-ups not sent; the reconciler makes up for them", registry=registry
+)
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:

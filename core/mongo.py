@@ -2,16 +2,35 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from beanie import Document, init_beanie
-from pymongo import AsyncMongoClient
-from pymongo.errors import AutoReconnect, ConnectionFailure, ExecutionTimeout, NetworkTimeout, PyMongoError, WTimeoutError
+from pydantic import BaseModel
+from pymongo import DESCENDING, AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    PyMongoError,
+    WTimeoutError,
+)
 
 from core.errors import Unavailable
+from core.paging import Page, Position
 
 Row = dict[str, Any]
 Client = AsyncMongoClient[Row]
+M = TypeVar("M", bound=BaseModel)
+
+READ_MS = 2_000  # the longest that a list may take in the database
+
+
+class Record(Document):
+    """A Beanie document whose id is one of our own strings."""
+
+    id: str  # type: ignore[assignment]
 
 
 class MongoUnavailable(Unavailable):
@@ -21,7 +40,7 @@ class MongoUnavailable(Unavailable):
 
 def make_client(url: str, *, in_worker: bool) -> Client:
     """A client that has not connected yet; the API gives up sooner than a worker does."""
-    limits: dict[str, int] = (
+    limits: dict[str, Any] = (
         {"serverSelectionTimeoutMS": 30_000, "wTimeoutMS": 10_000}
         if in_worker
         else {"serverSelectionTimeoutMS": 5_000, "timeoutMS": 5_000}
@@ -39,7 +58,9 @@ async def init_records(
     for module, models in records.items():
         with translated():
             await init_beanie(
-                database=client[f"{prefix}_{module}"], document_models=list(models), skip_indexes=not build_indexes
+                database=client[f"{prefix}_{module}"],
+                document_models=list(models),
+                skip_indexes=not build_indexes,
             )
 
 
@@ -61,3 +82,26 @@ def transient(error: BaseException) -> bool:
     return isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout)
 
 
+async def page_of(
+    rows: AsyncCollection[Row],
+    query: Row,
+    after: Position | None,
+    limit: int,
+    model: type[M],
+    projection: Row | None = None,
+) -> Page[M]:
+    """One page, newest first. The bound on `created_at` alone is what the index seeks by."""
+    if after is not None:
+        behind = [{"created_at": {"$lt": after.created_at}}, {"_id": {"$lt": after.id}}]
+        query = {**query, "created_at": {"$lte": after.created_at}, "$or": behind}
+    with translated():
+        cursor = rows.find(query, projection).sort([("created_at", DESCENDING), ("_id", DESCENDING)])
+        found = await cursor.limit(limit + 1).max_time_ms(READ_MS).to_list()
+    items = [to_model(model, row) for row in found[:limit]]
+    more = len(found) > limit
+    return Page(items, Position(found[limit - 1]["created_at"], found[limit - 1]["_id"]) if more else None)
+
+
+def to_model(model: type[M], row: Row) -> M:
+    """An entity from its stored form; `_id` is its `id`."""
+    return model.model_validate({**row, "id": row["_id"]})

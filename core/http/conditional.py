@@ -2,10 +2,13 @@
 
 import re
 from hashlib import sha256
+from typing import TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 
 from core.errors import PreconditionFailed, RangeUnsatisfiable
+
+T = TypeVar("T")
 
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
@@ -22,6 +25,14 @@ def not_modified(request: Request, etag: str) -> bool:
     if given is None:
         return False
     return given.strip() == "*" or etag in {tag.removeprefix("W/") for tag in _TAG.findall(given)}
+
+
+def answer_with_etag(request: Request, response: Response, etag: str, body: T) -> T | Response:
+    """The body with its ETag, or 304 where the caller has this version already."""
+    if not_modified(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return body
 
 
 def demand_match(request: Request, etag: str) -> None:

@@ -28,7 +28,8 @@ _REDOC_START = 'Redoc.init("/openapi.json", {}, document.getElementById("ui"));'
 def docs_routes() -> list[BaseRoute]:
     """Both pages, their two start scripts and the assets."""
     spec = find_spec("fastapi_offline")
-    assert spec is not None and spec.origin is not None, "fastapi-offline is a requirement"
+    assert spec is not None, "fastapi-offline is a requirement"
+    assert spec.origin is not None
     swagger = _page(
         f'<link rel="stylesheet" href="{ASSETS}/swagger-ui.css">', "swagger-ui-bundle.js", "/docs/swagger.js"
     )

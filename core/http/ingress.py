@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from starlette.routing import BaseRoute, Mount, Route, compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.config import Settings
 from core.errors import HeadersTooLarge, Malformed, MethodNotAllowed, NotFound, TooLarge, TooLong
 from core.http.routes import StrictRoute
 
@@ -35,10 +36,10 @@ class Rule:
 class RouteTable:
     """Finds the rule of a path by its first segment, then by pattern."""
 
-    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+    def __init__(self, routes: Iterable[BaseRoute], settings: Settings) -> None:
         merged: dict[str, Rule] = {}
         for route in routes:
-            rule = _rule(route)
+            rule = _rule(route, settings)
             known = merged.get(rule.template)
             merged[rule.template] = rule if known is None else _joined(known, rule)
         self._by_segment: dict[str, list[Rule]] = {}
@@ -53,7 +54,9 @@ class RouteTable:
 class Ingress:
     """Refuses what can be refused unread; hands the principal on in `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, *, table: RouteTable, authenticators: Mapping[str, Authenticate]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, table: RouteTable, authenticators: Mapping[str, Authenticate]
+    ) -> None:
         self.app, self.table, self.authenticators = app, table, authenticators
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,12 +85,12 @@ class Ingress:
         await self.app(inner, _counted(receive, limit), send)
 
 
-def _rule(route: BaseRoute) -> Rule:
+def _rule(route: BaseRoute, settings: Settings) -> Rule:
     if isinstance(route, Mount):
         template = f"{route.path}/{{path:path}}"
         return Rule(template, compile_path(template)[0], {"GET": None}, {"GET": BODYLESS_BYTES})
     if isinstance(route, StrictRoute):
-        credential, limit = route.credential, route.body_limit
+        credential, limit = route.credential, route.body_limit(settings)
     elif isinstance(route, Route) and not route.include_in_schema:  # the pages about the API itself
         credential, limit = None, None
     else:
@@ -97,7 +100,10 @@ def _rule(route: BaseRoute) -> Rule:
         route.path,
         compile_path(route.path)[0],
         dict.fromkeys(methods, credential),
-        {method: limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES) for method in methods},
+        {
+            method: limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES)
+            for method in methods
+        },
     )
 
 
@@ -117,7 +123,10 @@ def _first_segment(path: str) -> str:
 
 
 def _check_shape(scope: Scope, headers: Headers) -> None:
-    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+    if (
+        len(headers) > MAX_HEADERS
+        or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES
+    ):
         raise HeadersTooLarge
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_URI_BYTES:
         raise TooLong
@@ -144,5 +153,3 @@ def _counted(receive: Receive, limit: int) -> Receive:
         return message
 
     return counted
-
-

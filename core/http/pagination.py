@@ -3,39 +3,24 @@
 import base64
 import binascii
 import hmac
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from core.errors import CursorInvalid
+from core.paging import Page, Position
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items per page")]
 CursorText = Annotated[str | None, Query(max_length=1024, description="`next_cursor` of the page before")]
-
-
-@dataclass(frozen=True)
-class Position:
-    """The last item of a page: the next one starts behind it."""
-
-    created_at: datetime
-    id: str
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """One page of a list; `next` is None on the last."""
-
-    items: Sequence[T]
-    next: Position | None
 
 
 class ListRead(BaseModel, Generic[T]):
@@ -53,7 +38,11 @@ class Cursors:
 
     def encode(self, position: Position, scope: bytes) -> str:
         payload = orjson.dumps([int(position.created_at.timestamp() * 1000), position.id])
-        return base64.urlsafe_b64encode(b"\x01" + payload + _mac(self._keys[0], payload, scope)).decode().rstrip("=")
+        return (
+            base64.urlsafe_b64encode(b"\x01" + payload + _mac(self._keys[0], payload, scope))
+            .decode()
+            .rstrip("=")
+        )
 
     def decode(self, text: str | None, scope: bytes) -> Position | None:
         """Raises CursorInvalid when it was altered or comes from another list."""
@@ -64,22 +53,54 @@ class Cursors:
         except (binascii.Error, ValueError) as cause:
             raise CursorInvalid from cause
         payload, mac = raw[1:-16], raw[-16:]
-        if raw[:1] != b"\x01" or not any(hmac.compare_digest(mac, _mac(key, payload, scope)) for key in self._keys):
+        if raw[:1] != b"\x01" or not any(
+            hmac.compare_digest(mac, _mac(key, payload, scope)) for key in self._keys
+        ):
             raise CursorInvalid
         milliseconds, last_id = orjson.loads(payload)
         return Position(datetime.fromtimestamp(milliseconds / 1000, UTC), last_id)
 
 
-def list_scope(request: Request, filters: Mapping[str, object]) -> bytes:
+async def _cursors(request: Request) -> Cursors:
+    cursors: Cursors = request.app.state.container.cursors()
+    return cursors
+
+
+CurrentCursors = Annotated[Cursors, Depends(_cursors)]
+
+
+def position_of(
+    request: Request, cursors: Cursors, cursor: str | None, filters: Mapping[str, str | None]
+) -> Position | None:
+    """Where the page asked for starts. Raises CursorInvalid."""
+    return cursors.decode(cursor, _scope(request, filters))
+
+
+def list_page(
+    request: Request,
+    response: Response,
+    cursors: Cursors,
+    page: Page[T],
+    read: Callable[[T], R],
+    filters: Mapping[str, str | None],
+    limit: int,
+) -> ListRead[R]:
+    """The page as JSON; sets the `Link` header, a relative reference, where there is a next one."""
+    cursor = cursors.encode(page.next, _scope(request, filters)) if page.next else None
+    if cursor:
+        query = urlencode({**_given(filters), "limit": limit, "cursor": cursor})
+        response.headers["Link"] = f'<{request.scope["path"]}?{query}>; rel="next"'
+    return ListRead(items=[read(item) for item in page.items], next_cursor=cursor)
+
+
+def _scope(request: Request, filters: Mapping[str, str | None]) -> bytes:
     """What a cursor is bound to: the route, who asks, and the filters."""
     state = request.scope["state"]
-    return orjson.dumps([state["route"], state["principal"].id, sorted((k, str(v)) for k, v in filters.items() if v)])
+    return orjson.dumps([state["path"], state["principal"].id, sorted(_given(filters).items())])
 
 
-def link_next(response: Response, request: Request, filters: Mapping[str, object], limit: int, cursor: str) -> None:
-    """Sets the `Link` header, as a relative reference."""
-    query = urlencode({**{k: str(v) for k, v in filters.items() if v}, "limit": limit, "cursor": cursor})
-    response.headers["Link"] = f'<{request.scope["path"]}?{query}>; rel="next"'
+def _given(filters: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in filters.items() if value is not None}
 
 
 def _mac(key: bytes, payload: bytes, scope: bytes) -> bytes:

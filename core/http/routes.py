@@ -7,6 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
+from core.config import Settings
 from core.errors import Unsupported
 from core.strict_json import read_json
 
@@ -27,13 +28,17 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route with a credential (`None` = public) and, where it differs from the usual, a body limit in bytes."""
+    """A route with a credential (`None` = public) and, where it differs from the usual, a body limit."""
 
     credential: ClassVar[str | None]
-    body_limit: ClassVar[int | None] = None
+
+    @classmethod
+    def body_limit(cls, settings: Settings) -> int | None:
+        """Bytes; None for what is usual for the method."""
+        return None
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        security = [] if self.credential is None else [{self.credential: []}]
+        security: list[dict[str, list[str]]] = [] if self.credential is None else [{self.credential: []}]
         options["openapi_extra"] = {"security": security, **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
 
@@ -47,7 +52,9 @@ class StrictRoute(APIRoute):
                 raw = await strict_request.body()
                 if raw:
                     _demand_json(strict_request)
-                    await strict_request.json()  # here: FastAPI turns every error of its own reading into a 400
+                    await (
+                        strict_request.json()
+                    )  # here: FastAPI turns every error of its own reading into a 400
             return await handle(strict_request)
 
         return strict

@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -22,7 +23,8 @@ class DerivedKeys:
     def derive(self, purpose: str) -> tuple[bytes, ...]:
         """One 32-byte key per root."""
         return tuple(
-            HKDF(hashes.SHA256(), 32, salt=b"dossier/v1", info=purpose.encode()).derive(root) for root in self._roots
+            HKDF(hashes.SHA256(), 32, salt=b"dossier/v1", info=purpose.encode()).derive(root)
+            for root in self._roots
         )
 
 
@@ -48,10 +50,8 @@ def ensure_local_signing_key(data_dir: Path) -> Path:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(pem)
-        try:
+        with suppress(FileExistsError):  # another process was first; its key is the key
             os.link(draft, path)
-        except FileExistsError:
-            pass  # another process was first; its key is the key
     finally:
         draft.unlink()
     return path

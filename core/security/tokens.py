@@ -1,4 +1,4 @@
-"""Access and refresh tokens: ES256 with an exact `kid`; python-jose only signs and verifies bytes, the rules are here."""
+"""Access and refresh tokens: ES256 with an exact `kid`. python-jose signs and verifies bytes; the rules are here."""
 
 import base64
 import json
@@ -104,7 +104,7 @@ class SigningKey:
 
 def load_signing_keys(paths: Sequence[str | Path]) -> tuple[SigningKey, ...]:
     """The key ring in order: the first signs, all verify. Raises ConfigError."""
-    if jwk.ECKey.__name__ != "CryptographyECKey":  # type: ignore[attr-defined]
+    if jwk.ECKey.__name__ != "CryptographyECKey":
         raise ConfigError("python-jose must use the cryptography backend; install python-jose[cryptography]")
     keys: list[SigningKey] = []
     for number, path in enumerate(paths, start=1):
@@ -202,7 +202,9 @@ class TokenCodec:
         texts = [claims[name] for name in ("iss", "aud", "sub", "sid", "jti")]
         _demand(all(type(value) is str for value in texts))
         _demand(claims["iss"] == self._issuer and claims["aud"] == kind.audience)
-        _demand(USER_ID.fullmatch(claims["sub"]) is not None and SESSION_ID.fullmatch(claims["sid"]) is not None)
+        _demand(
+            USER_ID.fullmatch(claims["sub"]) is not None and SESSION_ID.fullmatch(claims["sid"]) is not None
+        )
         if kind is _REFRESH:
             generation, ttl = claims["gen"], self.refresh_ttl
             _demand(type(generation) is int and 1 <= generation < 2**53)

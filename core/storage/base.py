@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from core.errors import Unavailable
 
@@ -41,8 +41,8 @@ class FileStore(Protocol):
     async def ping(self) -> None:
         """Raises StorageUnavailable when the store does not answer."""
 
-    async def put(self, key: str, source: Path, content_type: str) -> None:
-        """Stores a file, whole or not at all."""
+    async def put(self, key: str, source: BinaryIO, content_type: str) -> None:
+        """Stores a seekable file, whole or not at all."""
 
     async def get(self, key: str, target: Path) -> None:
         """Copies an object into a file."""
@@ -58,7 +58,7 @@ class FileStore(Protocol):
     async def delete(self, keys: Sequence[str]) -> None:
         """Removes objects; absent ones are no error."""
 
-    def list(self, prefix: str) -> AsyncIterator[StoredFile]:
+    def list_files(self, prefix: str) -> AsyncIterator[StoredFile]:
         """All objects whose key starts so, in the order of their keys."""
 
     async def url(self, key: str, *, expires_s: int, headers: Mapping[str, str]) -> str:

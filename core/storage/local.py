@@ -41,7 +41,7 @@ class LocalFileStore:
         if not await self._run(os.access, self._root, os.W_OK):
             raise StorageUnavailable
 
-    async def put(self, key: str, source: Path, content_type: str) -> None:
+    async def put(self, key: str, source: BinaryIO, content_type: str) -> None:
         await self._run(self._put, key, source)
 
     async def get(self, key: str, target: Path) -> None:
@@ -49,7 +49,7 @@ class LocalFileStore:
 
     @asynccontextmanager
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        file: BinaryIO = await self._run(partial(self._path(key).open, "rb"))
+        file = await self._run(_opened, self._path(key))
 
         async def chunks() -> AsyncIterator[bytes]:
             left = None if end is None else end - start + 1
@@ -71,7 +71,7 @@ class LocalFileStore:
         for key in keys:
             await self._run(partial(self._path(key).unlink, missing_ok=True))
 
-    async def list(self, prefix: str) -> AsyncIterator[StoredFile]:
+    async def list_files(self, prefix: str) -> AsyncIterator[StoredFile]:
         for key in await self._run(self._keys, prefix):
             try:
                 yield await self.stat(key)
@@ -99,11 +99,12 @@ class LocalFileStore:
             raise ValueError("not a key of ours")
         return self._root.joinpath(*parts)
 
-    def _put(self, key: str, source: Path) -> None:
+    def _put(self, key: str, source: BinaryIO) -> None:
         path, draft = self._path(key), self._root / _DRAFTS / random_token()
         try:
-            with source.open("rb") as data, draft.open("xb") as file:
-                shutil.copyfileobj(data, file, CHUNK_BYTES)
+            source.seek(0)
+            with draft.open("xb") as file:
+                shutil.copyfileobj(source, file, CHUNK_BYTES)
                 file.flush()
                 os.fsync(file.fileno())
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +128,10 @@ class LocalFileStore:
 def _signature(url_key: bytes, key: str, query: Mapping[str, str]) -> str:
     text = "\n".join([key, *(f"{name}={query[name]}" for name in sorted(query))])
     return hmac.digest(url_key, text.encode(), "sha256").hex()
+
+
+def _opened(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _translated(work: Callable[[], T]) -> T:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
@@ -61,7 +61,7 @@ class S3FileStore:
     async def ping(self) -> None:
         await self._run(lambda: self._s3.head_bucket(Bucket=self._options.bucket))
 
-    async def put(self, key: str, source: Path, content_type: str) -> None:
+    async def put(self, key: str, source: BinaryIO, content_type: str) -> None:
         await self._run(lambda: self._put(key, source, content_type))
 
     async def get(self, key: str, target: Path) -> None:
@@ -70,10 +70,9 @@ class S3FileStore:
     @asynccontextmanager
     async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
         span = f"bytes={start}-{'' if end is None else end}"
-        whole = start == 0 and end is None
-        answer = await self._run(
-            lambda: self._s3.get_object(Bucket=self._options.bucket, Key=key, **({} if whole else {"Range": span}))
-        )
+        get = functools.partial(self._s3.get_object, Bucket=self._options.bucket, Key=key)
+        # A range of an empty object is an error, so the whole is asked for without one.
+        answer = await self._run(get if start == 0 and end is None else functools.partial(get, Range=span))
         body = answer["Body"]
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -91,14 +90,17 @@ class S3FileStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), DELETE_BATCH):
-            batch: Any = {"Objects": [{"Key": key} for key in keys[start : start + DELETE_BATCH]], "Quiet": True}
+            batch: Any = {
+                "Objects": [{"Key": key} for key in keys[start : start + DELETE_BATCH]],
+                "Quiet": True,
+            }
             answer = await self._run(
                 functools.partial(self._s3.delete_objects, Bucket=self._options.bucket, Delete=batch)
             )
             if answer.get("Errors"):
                 raise StorageUnavailable
 
-    async def list(self, prefix: str) -> AsyncIterator[StoredFile]:
+    async def list_files(self, prefix: str) -> AsyncIterator[StoredFile]:
         after = ""
         while True:
             page = await self._run(
@@ -152,9 +154,9 @@ class S3FileStore:
             ),
         )
 
-    def _put(self, key: str, source: Path, content_type: str) -> None:
-        with source.open("rb") as body:  # streamed from disk by the client
-            self._s3.put_object(Bucket=self._options.bucket, Key=key, Body=body, ContentType=content_type)
+    def _put(self, key: str, source: BinaryIO, content_type: str) -> None:
+        source.seek(0)  # streamed from disk by the client
+        self._s3.put_object(Bucket=self._options.bucket, Key=key, Body=source, ContentType=content_type)
 
     def _get(self, key: str, target: Path) -> None:
         body = self._s3.get_object(Bucket=self._options.bucket, Key=key)["Body"]

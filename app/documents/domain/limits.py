@@ -72,7 +72,7 @@ SCRATCH_MIB = 256  # a third-party processor may write this much to one file; th
 class Limits:
     """What one attempt of a processor may use; `child_cpu_s` and `handover_cpu_s` bound each of its children.
 
-    Units are in the names: MiB of address space, seconds of CPU, seconds of wall clock, MiB on stdout of a child.
+    MiB of address space and of a child's stdout, seconds of CPU, of the wall clock and of silence.
     """
 
     memory_mib: int = 1_024
@@ -89,9 +89,7 @@ CEILING = Limits(memory_mib=4_096, cpu_s=400, wall_s=400, stall_s=120)
 
 # stall is above the CPU of one child, so a spinning page ends as cpu_limit also on an idle host;
 # wall is twice the CPU of the attempt, so a loaded host makes no false time-outs
-EXTRACT = Limits(
-    memory_mib=512, cpu_s=30, wall_s=60, stall_s=20, out_mib=256, child_cpu_s=10, handover_cpu_s=8
-)
+EXTRACT = Limits(memory_mib=512, cpu_s=30, wall_s=60, stall_s=20, out_mib=256, child_cpu_s=10, handover_cpu_s=8)
 SIMULATE = Limits(memory_mib=256, cpu_s=10, wall_s=90, stall_s=20, out_mib=1)
 THUMBNAIL = Limits(memory_mib=256, cpu_s=5, wall_s=10, stall_s=10, out_mib=1)
 

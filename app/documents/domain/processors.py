@@ -16,9 +16,7 @@ PDF: Final = "application/pdf"
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({PDF: "pdf", DOCX: "docx"})
 
-RefusalCode = Literal[
-    "unsupported_file_type", "file_corrupt", "file_encrypted", "macro_not_allowed", "archive_bomb"
-]
+RefusalCode = Literal["unsupported_file_type", "file_corrupt", "file_encrypted", "macro_not_allowed", "archive_bomb"]
 ErrorCode = Literal[
     "document_corrupt",
     "document_encrypted",
@@ -111,7 +109,7 @@ class ExtractionSummary(_Value):
 
 
 class Extraction(ExtractionSummary):
-    """`Result.result` of the API for everything that yields pages or text, plus `characters` of the document."""
+    """`Result.result` of the API for all that yields pages or text, plus `characters` of the document."""
 
     pages: tuple[PageSummary, ...]
     text: str
@@ -239,6 +237,7 @@ class RegisteredProcessor:
     options: type[BaseModel] = NoOptions
     needs: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
+    thumbnails: Mapping[str, str] = field(default_factory=dict)  # content type -> what makes the thumbnail
     site: str | None = None  # folder of a third-party distribution; None for the built-in ones
 
     @property
@@ -260,7 +259,7 @@ class ProcessorRegistry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One attempt. `workdir` is empty but for `path` and, if an earlier result is at hand, `needs/{name}/`."""
+    """One attempt. `workdir` holds `path` and, if an earlier result is at hand, `needs/{name}/`."""
 
     processor: str
     path: Path

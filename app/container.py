@@ -1,0 +1,101 @@
+"""The root container: shared clients once, one sub-container per selected module."""
+
+from pathlib import Path
+from typing import Literal
+
+from dependency_injector import containers, providers
+
+from app.documents.container import DocumentsContainer
+from app.folders.container import FoldersContainer
+from app.modules import selected
+from app.users.container import UsersContainer
+from core import metrics
+from core.celery import WakeUps, make_celery
+from core.clock import utc_now
+from core.config import ConfigError, Settings
+from core.http.pagination import Cursors
+from core.mongo import make_client
+from core.redis import make_redis
+from core.security.keys import DerivedKeys, derived_keys, ensure_local_signing_key
+from core.security.passwords import Passwords
+from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
+from core.storage.base import FileStore
+from core.storage.local import LocalFileStore
+from core.storage.s3 import S3FileStore, S3Options
+
+Role = Literal["api", "worker"]
+
+
+def _signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
+    paths: tuple[str | Path, ...] = settings.jwt_private_keys
+    return load_signing_keys(paths or (ensure_local_signing_key(settings.data_dir),))
+
+
+def _first(keys: DerivedKeys, purpose: str) -> tuple[bytes, ...]:
+    return keys.derive(purpose)
+
+
+def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> FileStore:
+    if settings.storage_backend == "local":
+        return LocalFileStore(settings.storage_path, keys.derive("local-url"))
+    secret = settings.aws_secret_access_key
+    return S3FileStore(
+        S3Options(
+            bucket=settings.s3_bucket,
+            endpoint_url=settings.s3_endpoint_url,
+            public_endpoint_url=settings.s3_public_endpoint_url,
+            access_key_id=settings.aws_access_key_id,
+            secret_access_key=secret.get_secret_value() if secret else None,
+            region=settings.aws_region,
+            read_timeout_s=3 if role == "api" else 20,
+            attempts=2 if role == "api" else 3,
+        )
+    )
+
+
+class Container(containers.DeclarativeContainer):
+    settings = providers.Dependency(instance_of=Settings)
+    role = providers.Dependency(instance_of=str)
+    clock = providers.Object(utc_now)
+
+    mongo = providers.Singleton(
+        lambda settings, role: make_client(settings.mongo_url.get_secret_value(), in_worker=role == "worker"),
+        settings,
+        role,
+    )
+    redis = providers.Singleton(lambda settings: make_redis(settings.redis_url.get_secret_value()), settings)
+    celery = providers.Singleton(
+        lambda settings, role: make_celery(settings.redis_url.get_secret_value(), in_worker=role == "worker"),
+        settings,
+        role,
+    )
+    wake_ups = providers.Singleton(WakeUps, celery, dropped=providers.Object(metrics.wakeups_dropped.inc))
+    signing_keys = providers.Singleton(_signing_keys, settings)
+    keys = providers.Singleton(derived_keys, settings, signing_keys)
+    cursors = providers.Singleton(Cursors, providers.Callable(_first, keys, "cursor"))
+    files = providers.Singleton(_file_store, settings, keys, role)
+    passwords = providers.Singleton(Passwords, settings.provided.password_hash_concurrency)
+    token_codec = providers.Singleton(
+        TokenCodec,
+        signing_keys,
+        issuer=settings.provided.jwt_issuer,
+        access_ttl=settings.provided.access_token_ttl,
+        refresh_ttl=settings.provided.refresh_token_ttl,
+    )
+
+    users = providers.Container(
+        UsersContainer, settings=settings, clock=clock, passwords=passwords, token_codec=token_codec
+    )
+    documents = providers.Container(DocumentsContainer, settings=settings, clock=clock, files=files, wake_ups=wake_ups)
+    folders = providers.Container(FoldersContainer, settings=settings, clock=clock, contents=documents.documents)
+
+
+def build_container(settings: Settings, role: Role) -> Container:
+    """A container for one process; nothing connects before `running`. Raises ConfigError."""
+    for name in ("mongo_url", "redis_url"):
+        if getattr(settings, name) is None:
+            raise ConfigError(f"{name.upper()}: must be set, or start with `python main.py --env local`")
+    selected(settings)
+    container = Container(settings=settings, role=role)
+    container.documents.folders.override(container.folders.service)
+    return container

@@ -1,0 +1,105 @@
+"""Documents in MongoDB: the record with its indexes, and what people do with their own. Runs: mongo_runs.py."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+
+from app.documents.domain.document import Document
+from app.documents.domain.errors import DocumentNotFound
+from app.documents.domain.ports import Filters
+from core.clock import Clock
+from core.mongo import Record, Row, page_of, to_model, translated
+from core.paging import Page, Position
+
+_NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
+
+
+def _list_index(name: str, *fields: str) -> IndexModel:
+    keys = [("owner_id", ASCENDING), *((field, ASCENDING) for field in fields), *_NEWEST]
+    return IndexModel(keys, name=name, partialFilterExpression={"deleted_at": None})
+
+
+class DocumentRecord(Document, Record):
+    class Settings:
+        name = "documents"
+        indexes: ClassVar = [
+            _list_index("owner_newest"),  # GET /documents
+            _list_index("owner_status", "status"),  # GET /documents?status=
+            _list_index("owner_folder", "folder_id"),  # GET /documents?folder_id=, and whether a folder is empty
+            _list_index("owner_external", "external_id"),  # GET /documents?external_id=
+            _list_index("owner_filename", "filename"),  # GET /documents?filename=
+            _list_index("owner_sha256", "sha256"),  # on_duplicate
+            IndexModel(  # the reconciler: what waits for a wake-up, longest first
+                [("run.woken_at", ASCENDING)], name="queued", partialFilterExpression={"run.state": "queued"}
+            ),
+            IndexModel(  # the reconciler: whose lease ran out, longest first
+                [("run.locked_until", ASCENDING)],
+                name="running",
+                partialFilterExpression={"run.state": "running"},
+            ),
+            IndexModel(  # the sweep: tombstones whose objects are still there
+                [("deleted_at", ASCENDING)],
+                name="removed",
+                partialFilterExpression={"deleted_at": {"$type": "date"}},
+            ),
+        ]
+
+
+RECORDS = (DocumentRecord,)
+
+
+class MongoDocuments:
+    """Documents in the collection `documents`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def add(self, document: Document) -> None:
+        row = document.model_dump(exclude={"id"})
+        with translated():
+            await self._rows.insert_one({"_id": document.id, **row})
+
+    async def get(self, document_id: str, owner_id: str) -> Document:
+        found = await self._find({"_id": document_id, "owner_id": owner_id})
+        if found is None:
+            raise DocumentNotFound
+        return found
+
+    async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None:
+        return await self._find({"owner_id": owner_id, "sha256": sha256})
+
+    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Document]:
+        asked = {name: value for name, value in vars(filters).items() if value is not None}
+        return await page_of(self._rows, {"owner_id": owner_id, "deleted_at": None, **asked}, after, limit, Document)
+
+    async def update(self, document: Document, fields: dict[str, Any]) -> Document | None:
+        query = {
+            "_id": document.id, "owner_id": document.owner_id, "deleted_at": None, "version": document.version,
+        }  # fmt: skip
+        change = {"$set": {**fields, "updated_at": self._clock()}, "$inc": {"version": 1}}
+        with translated():
+            row = await self._rows.find_one_and_update(query, change, return_document=ReturnDocument.AFTER)
+        return None if row is None else to_model(Document, row)
+
+    async def purge(self, document_id: str) -> None:
+        with translated():
+            await self._rows.delete_one({"_id": document_id, "deleted_at": {"$type": "date"}})
+
+    async def removed(self, limit: int) -> Sequence[str]:
+        with translated():
+            cursor = self._rows.find({"deleted_at": {"$type": "date"}}, {"_id": 1}).sort("deleted_at", ASCENDING)
+            return [row["_id"] for row in await cursor.limit(limit).to_list()]
+
+    async def has_documents(self, folder_id: str, owner_id: str) -> bool:
+        """For folders (FolderContents)."""
+        return await self._find({"owner_id": owner_id, "folder_id": folder_id}) is not None
+
+    async def _find(self, query: Row) -> Document | None:
+        with translated():
+            row = await self._rows.find_one({**query, "deleted_at": None})
+        return None if row is None else to_model(Document, row)
+
+    @property
+    def _rows(self) -> Any:
+        return DocumentRecord.get_pymongo_collection()

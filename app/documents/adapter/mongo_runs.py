@@ -1,0 +1,250 @@
+"""Transitions of a run in MongoDB: one conditional update each, on the database's clock (`$$NOW`).
+
+Traps of pipeline updates: what came from outside goes through `$literal`; `$set` of a sub-document merges, so
+every field is named; there is no `$inc`; durations are added in milliseconds.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from pymongo import ASCENDING, ReturnDocument
+
+from app.documents.adapter.mongo import DocumentRecord
+from app.documents.domain.document import REQUESTABLE, Document, RunResult
+from app.documents.domain.ports import WakeUp
+from app.documents.domain.processors import ErrorCode, ProcessingError
+from app.documents.domain.run_policy import RunPolicy
+from core.mongo import MongoUnavailable, Row, to_model, translated
+
+T = TypeVar("T")
+
+NOW = "$$NOW"
+PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+class MongoRuns:
+    """Runs inside the collection `documents`."""
+
+    def __init__(self, policy: RunPolicy) -> None:
+        self._policy = policy
+
+    async def request(
+        self,
+        document_id: str,
+        owner_id: str,
+        *,
+        processor: str,
+        options: dict[str, Any],
+        force: bool,
+        request_id: str,
+    ) -> Document | None:
+        statuses = {"$in": list(REQUESTABLE[force])}
+        started = _queued({"run.tries": 0, "run.waits": 0, "run.requested_at": NOW}) | {
+            "status": "PROCESSING",
+            "version": _plus("$version", 1),
+            "run.processor": _given(processor),
+            "run.options": _given(options),
+            "run.request_id": _given(request_id),
+            "run.error": None,
+            "run.result": None,
+            "run.finished_at": None,
+            "updated_at": NOW,
+        }
+        return await self._change(
+            {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": statuses}, started
+        )
+
+    async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:
+        claimable = {
+            "_id": document_id, "run.state": "queued", "run.attempt": attempt,
+            "$expr": {"$lte": ["$run.ready_at", NOW]},
+        }  # fmt: skip
+        claimed = {
+            "run.state": "running",
+            "run.token": token,
+            "run.worker": _given(worker),
+            "run.tries": _plus("$run.tries", 1),
+            "run.started_at": NOW,
+            "run.locked_until": _later(self._policy.lease_s),
+            "run.deadline_at": _later(self._policy.maximum_s),
+        }
+
+        async def take() -> Document | None:
+            won = await self._change(claimable, claimed)
+            # An earlier try may have taken effect although its answer was lost: the token tells.
+            return won or await self._find({"_id": document_id, "run.state": "running", "run.token": token})
+
+        return await _repeated(take)
+
+    async def beat(self, document_id: str, token: str, *, progress: int, message: str) -> bool:
+        lease_end = {"$min": [_later(self._policy.lease_s), "$run.deadline_at"]}
+        update = {
+            "run.locked_until": lease_end,
+            "run.progress": {"$max": ["$run.progress", progress]},
+            "run.message": _given(message),
+        }
+        return await self._matched(_fence(document_id, token), update)
+
+    async def complete(self, document_id: str, token: str, result: RunResult) -> bool:
+        completed = _ended("COMPLETED") | {
+            "run.progress": 100, "run.message": "", "run.result": _given(result.model_dump(mode="python")),
+        }  # fmt: skip
+        return await self._ended_by_us(document_id, token, completed)
+
+    async def fail(self, document_id: str, token: str, error: ProcessingError) -> bool:
+        return await self._ended_by_us(document_id, token, _failed(error))
+
+    async def retry(self, document_id: str, token: str, *, delay_s: float) -> bool:
+        return await self._matched(_fence(document_id, token), _queued(delay_s=delay_s))
+
+    async def postpone(self, document_id: str, token: str, *, delay_s: float) -> bool:
+        counts = {"run.tries": _plus("$run.tries", -1), "run.waits": _plus("$run.waits", 1)}
+        return await self._matched(_fence(document_id, token), _queued(counts, delay_s=delay_s))
+
+    async def release(self, document_id: str, token: str) -> bool:
+        back = {"run.tries": _plus("$run.tries", -1), "run.woken_at": _later(-self._policy.interval_s)}
+        return await self._matched(_fence(document_id, token), _queued(back))
+
+    async def cancel(self, document_id: str, owner_id: str) -> Document | None:
+        query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": "PROCESSING"}
+        return await self._change(query, _failed(ProcessingError.of("cancelled")) | {"run.token": None})
+
+    async def remove(self, document_id: str, owner_id: str) -> bool:
+        at_work = {"$eq": ["$status", "PROCESSING"]}
+
+        def if_at_work(value: Any, field: str) -> Row:
+            return {"$cond": [at_work, value, field]}
+
+        gone = {
+            "deleted_at": NOW,
+            "status": if_at_work("FAILED", "$status"),
+            "run.error": if_at_work(_given(ProcessingError.of("cancelled").model_dump()), "$run.error"),
+            "run.finished_at": if_at_work(NOW, "$run.finished_at"),
+            "run.state": None,
+            "run.token": None,
+            "run.locked_until": None,
+        }
+        return await self._matched({"_id": document_id, "owner_id": owner_id, "deleted_at": None}, gone)
+
+    async def wake_due(self, limit: int) -> list[WakeUp]:
+        due = {
+            "run.state": "queued",
+            "$expr": {
+                "$and": [
+                    {"$lte": ["$run.woken_at", _later(-self._policy.interval_s)]},
+                    {"$lte": ["$run.ready_at", NOW]},
+                ]
+            },
+        }
+        return await self._each(due, "run.woken_at", {"run.woken_at": NOW}, limit)
+
+    async def end_overdue(self, limit: int) -> int:
+        hung = _lease_over({"$gte": ["$run.locked_until", "$run.deadline_at"]})
+        worn = _lease_over({"$lt": ["$run.locked_until", "$run.deadline_at"]}) | {
+            "run.tries": {"$gte": self._policy.tries}
+        }
+        ended = 0
+        outcomes: tuple[tuple[Row, ErrorCode], ...] = ((hung, "timeout"), (worn, "worker_lost"))
+        for query, code in outcomes:
+            ended += len(await self._each(query, "run.locked_until", _failed(ProcessingError.of(code)), limit))
+        return ended
+
+    async def free_dead(self, limit: int) -> list[WakeUp]:
+        dead = _lease_over({"$lt": ["$run.locked_until", "$run.deadline_at"]}) | {
+            "run.tries": {"$lt": self._policy.tries}
+        }
+        return await self._each(dead, "run.locked_until", _queued(), limit)
+
+    async def _each(self, query: Row, oldest_by: str, update: Row, limit: int) -> list[WakeUp]:
+        """Moves due runs on, oldest first, one compare-and-set each: any number of reconcilers may run."""
+        with translated():
+            found = await self._rows.find(query, {"_id": 1}).sort(oldest_by, ASCENDING).limit(limit).to_list()
+        moved = []
+        for row in found:
+            document = await self._change({**query, "_id": row["_id"]}, update)
+            if document is not None:
+                moved.append(WakeUp(document.id, document.run.attempt, document.run.request_id or ""))
+        return moved
+
+    async def _ended_by_us(self, document_id: str, token: str, update: Row) -> bool:
+        async def end() -> bool:
+            if await self._matched(_fence(document_id, token), update):
+                return True
+            # Our token stays on what we ended ourselves, so a lost answer is recognised.
+            mine = {"_id": document_id, "run.token": token, "status": update["status"], "run.state": None}
+            return await self._find(mine) is not None
+
+        return await _repeated(end)
+
+    async def _change(self, query: Row, update: Row) -> Document | None:
+        with translated():
+            row = await self._rows.find_one_and_update(query, [{"$set": update}], return_document=ReturnDocument.AFTER)
+        return None if row is None else to_model(Document, row)
+
+    async def _matched(self, query: Row, update: Row) -> bool:
+        with translated():
+            result = await self._rows.update_one(query, [{"$set": update}])
+        return bool(result.matched_count)
+
+    async def _find(self, query: Row) -> Document | None:
+        with translated():
+            row = await self._rows.find_one(query)
+        return None if row is None else to_model(Document, row)
+
+    @property
+    def _rows(self) -> Any:
+        return DocumentRecord.get_pymongo_collection()
+
+
+async def _repeated(step: Callable[[], Awaitable[T]]) -> T:
+    """Repeats a step whose outcome is unknown; every step here may be repeated as it is."""
+    for pause in PAUSES_S:
+        await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 – spreads load, guards nothing
+        try:
+            return await step()
+        except MongoUnavailable:
+            continue
+    raise MongoUnavailable
+
+
+def _fence(document_id: str, token: str) -> Row:
+    return {"_id": document_id, "run.state": "running", "run.token": token}
+
+
+def _lease_over(and_also: Row) -> Row:
+    return {"run.state": "running", "$expr": {"$and": [{"$lt": ["$run.locked_until", NOW]}, and_also]}}
+
+
+def _queued(counts: Row | None = None, *, delay_s: float = 0) -> Row:
+    """Into the queue as the next attempt: the number is fixed before any message is sent."""
+    return {
+        "run.state": "queued", "run.attempt": _plus("$run.attempt", 1), "run.token": None, "run.worker": None,
+        "run.queued_at": NOW, "run.woken_at": NOW, "run.ready_at": _later(delay_s), "run.started_at": None,
+        "run.locked_until": None, "run.deadline_at": None, "run.progress": 0, "run.message": "queued",
+        **(counts or {}),
+    }  # fmt: skip
+
+
+def _ended(status: str) -> Row:
+    return {
+        "status": status, "version": _plus("$version", 1), "run.state": None, "run.locked_until": None,
+        "run.finished_at": NOW, "updated_at": NOW,
+    }  # fmt: skip
+
+
+def _failed(error: ProcessingError) -> Row:
+    return _ended("FAILED") | {"run.error": _given(error.model_dump()), "run.message": ""}
+
+
+def _given(value: Any) -> Row:
+    return {"$literal": value}
+
+
+def _plus(field: str, amount: int) -> Row:
+    return {"$add": [field, amount]}
+
+
+def _later(seconds: float) -> Row:
+    return {"$add": [NOW, round(seconds * 1000)]}

@@ -1,0 +1,167 @@
+"""Endpoints of processing: ask for it, watch it, read what came out."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import StreamingResponse
+
+from app.documents.adapter.schemas import ProcessorRead, ProcessRequest, ResultRead, StatusRead
+from app.documents.application.processing import Processing
+from app.documents.domain.document import StoredObject
+from app.documents.domain.errors import (
+    DocumentNotFound,
+    NotProcessing,
+    ProcessingFailed,
+    ProcessorUnknown,
+    ResultNotReady,
+    ThumbnailMissing,
+)
+from core.errors import Invalid, Malformed, Unauthenticated, Unavailable
+from core.http.conditional import answer_with_etag, etag_of, not_modified
+from core.http.principal import CurrentPrincipal
+from core.http.problems import responses
+from core.http.request_context import current_request_id
+from core.http.routes import PeopleRoute
+from core.http.streaming import stream
+
+router = APIRouter(tags=["processing"], route_class=PeopleRoute)
+
+POLL_S = 1
+
+
+async def _processing(request: Request) -> Processing:
+    processing: Processing = request.app.state.container.documents.processing()
+    return processing
+
+
+CurrentProcessing = Annotated[Processing, Depends(_processing)]
+
+
+@router.get("/processors", response_model=list[ProcessorRead], responses=responses(Unauthenticated))
+async def list_processors(_: CurrentPrincipal, processing: CurrentProcessing) -> list[ProcessorRead]:
+    """What documents can be processed with."""
+    return [ProcessorRead.of(processor) for processor in processing.processors()]
+
+
+@router.post(
+    "/documents/{document_id}/process", status_code=202, response_model=StatusRead,
+    responses={
+        200: {"model": StatusRead, "description": "It is COMPLETED already and `force` was not asked for"},
+        **responses(Unauthenticated, DocumentNotFound, ProcessorUnknown, Invalid, Malformed, Unavailable),
+    },
+)  # fmt: skip
+async def process_document(
+    document_id: str,
+    response: Response,
+    principal: CurrentPrincipal,
+    processing: CurrentProcessing,
+    body: ProcessRequest | None = None,
+) -> StatusRead:
+    """Process a document in the background. While it is being processed, asking again changes nothing."""
+    asked = body or ProcessRequest()
+    document = await processing.request(
+        principal.id,
+        document_id,
+        processor=asked.processor,
+        options=asked.options,
+        force=asked.force,
+        request_id=current_request_id(),
+    )
+    if document.status == "PROCESSING":
+        response.headers["Retry-After"] = str(POLL_S)
+    else:
+        response.status_code = 200
+    response.headers["Location"] = f"/documents/{document.id}/status"
+    return StatusRead.of(document)
+
+
+@router.get(
+    "/documents/{document_id}/status",
+    response_model=StatusRead,
+    responses=responses(Unauthenticated, DocumentNotFound),
+)
+async def get_status(
+    document_id: str,
+    request: Request,
+    response: Response,
+    principal: CurrentPrincipal,
+    processing: CurrentProcessing,
+) -> Any:
+    """How far it is. `progress` never goes back within an attempt."""
+    document = await processing.status(principal.id, document_id)
+    if document.status == "PROCESSING":
+        response.headers["Retry-After"] = str(POLL_S)
+    run = document.run
+    etag = etag_of(document.status, run.attempt, run.progress, run.message, run.error)
+    return answer_with_etag(request, response, etag, StatusRead.of(document))
+
+
+@router.post(
+    "/documents/{document_id}/cancel", status_code=202, response_model=StatusRead,
+    responses=responses(Unauthenticated, DocumentNotFound, NotProcessing),
+)  # fmt: skip
+async def cancel_processing(document_id: str, principal: CurrentPrincipal, processing: CurrentProcessing) -> StatusRead:
+    """Stop processing: the document is FAILED with the code `cancelled` at once."""
+    return StatusRead.of(await processing.cancel(principal.id, document_id))
+
+
+@router.get(
+    "/documents/{document_id}/result", response_model=ResultRead,
+    responses=responses(Unauthenticated, DocumentNotFound, ResultNotReady, ProcessingFailed, Unavailable),
+)  # fmt: skip
+async def get_result(
+    document_id: str,
+    request: Request,
+    response: Response,
+    principal: CurrentPrincipal,
+    processing: CurrentProcessing,
+) -> Any:
+    """What processing found."""
+    known, stored = await processing.result(principal.id, document_id)
+    if not_modified(request, f'"{stored.sha256}"'):
+        return Response(status_code=304, headers={"ETag": f'"{stored.sha256}"'})
+    response.headers["ETag"] = f'"{stored.sha256}"'
+    async with processing.read(stored) as chunks:
+        body = b"".join([chunk async for chunk in chunks])
+    return ResultRead.of(orjson.loads(body), known)
+
+
+@router.get(
+    "/documents/{document_id}/result/text", response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Pages end in form feeds"},
+        **responses(Unauthenticated, DocumentNotFound, ResultNotReady, ProcessingFailed, Unavailable),
+    },
+)  # fmt: skip
+async def get_text(
+    document_id: str, request: Request, principal: CurrentPrincipal, processing: CurrentProcessing
+) -> Response:
+    """The whole text; a form feed stands between pages."""
+    stored = await processing.text(principal.id, document_id)
+    return await _streamed(request, processing, stored, "text/plain; charset=utf-8")
+
+
+@router.get(
+    "/documents/{document_id}/thumbnail", response_class=StreamingResponse,
+    responses={
+        200: {"content": {"image/webp": {}}, "description": "The first page, 400 pixels on its longer side"},
+        **responses(
+            Unauthenticated, DocumentNotFound, ThumbnailMissing, ResultNotReady, ProcessingFailed, Unavailable
+        ),
+    },
+)  # fmt: skip
+async def get_thumbnail(
+    document_id: str, request: Request, principal: CurrentPrincipal, processing: CurrentProcessing
+) -> Response:
+    """A small picture of the first page; PDF only."""
+    stored = await processing.thumbnail(principal.id, document_id)
+    return await _streamed(request, processing, stored, "image/webp")
+
+
+async def _streamed(request: Request, processing: Processing, stored: StoredObject, media_type: str) -> Response:
+    etag = f'"{stored.sha256}"'
+    if not_modified(request, etag):
+        return Response(status_code=304, headers={"ETag": etag})
+    headers = {"ETag": etag, "Content-Length": str(stored.size)}
+    return StreamingResponse(await stream(processing.read(stored)), headers=headers, media_type=media_type)

@@ -1,0 +1,34 @@
+"""Celery tasks of the documents module: each takes ids, gets a service, calls one method."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery import Celery
+
+from app.documents.adapter.queue import PROCESS
+from core.config import Settings
+from core.worker_process import WorkerProcess
+
+RECONCILE, REMOVE_DELETED = "documents.reconcile", "documents.remove_deleted"
+
+
+def register(celery: Celery, process: WorkerProcess) -> None:
+    @celery.task(name=PROCESS, bind=True)
+    def run_attempt(task: Any, document_id: str, attempt: int) -> None:
+        process.run(lambda container: container.documents.attempts().run(document_id, attempt), task)
+
+    @celery.task(name=RECONCILE, bind=True)
+    def reconcile(task: Any) -> None:
+        process.run(lambda container: container.documents.upkeep().reconcile(), task)
+
+    @celery.task(name=REMOVE_DELETED, bind=True)
+    def remove_deleted(task: Any) -> None:
+        process.run(lambda container: container.documents.upkeep().remove_deleted(), task)
+
+
+def schedule(settings: Settings) -> dict[str, timedelta]:
+    """Periodic tasks and their intervals."""
+    return {
+        RECONCILE: timedelta(seconds=settings.reconcile_interval_seconds),
+        REMOVE_DELETED: timedelta(seconds=max(1.0, settings.reconcile_interval_seconds)),
+    }

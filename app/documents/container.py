@@ -1,0 +1,61 @@
+"""Wiring of the documents module."""
+
+import os
+import platform
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dependency_injector import containers, providers
+
+from app.documents.adapter.mongo import MongoDocuments
+from app.documents.adapter.mongo_runs import MongoRuns
+from app.documents.adapter.queue import CeleryProcessingQueue
+from app.documents.adapter.registry import load_processors
+from app.documents.adapter.runner import ChildProcessRunner, run_workdir
+from app.documents.adapter.upload import ThreadedUploadCheck, UploadGate
+from app.documents.application.attempt import Attempts
+from app.documents.application.library import Library
+from app.documents.application.processing import Processing
+from app.documents.application.upkeep import Upkeep
+from app.documents.domain.run_policy import RunPolicy
+
+
+class DocumentsContainer(containers.DeclarativeContainer):
+    settings: providers.Dependency[Any] = providers.Dependency()
+    clock: providers.Dependency[Any] = providers.Dependency()
+    files: providers.Dependency[Any] = providers.Dependency()
+    wake_ups: providers.Dependency[Any] = providers.Dependency()
+    folders: providers.Dependency[Any] = providers.Dependency()
+
+    policy = providers.Singleton(
+        RunPolicy,
+        lease_s=settings.provided.processing_lease_seconds,
+        interval_s=settings.provided.reconcile_interval_seconds,
+    )
+    documents = providers.Singleton(MongoDocuments, clock)
+    runs = providers.Singleton(MongoRuns, policy)
+    queue = providers.Singleton(CeleryProcessingQueue, wake_ups)
+    registry = providers.Singleton(load_processors)
+    runner = providers.Singleton(ChildProcessRunner, registry)
+    upload_check = providers.Singleton(ThreadedUploadCheck)
+    upload_gate = providers.Singleton(
+        UploadGate,
+        settings.provided.upload_concurrency,
+        settings.provided.upload_wait_seconds,
+    )
+
+    library = providers.Factory(Library, documents, runs, files, folders, upload_check, clock)
+    processing = providers.Factory(Processing, documents, runs, queue, files, registry)
+    upkeep = providers.Factory(Upkeep, documents, runs, queue, files)
+    attempts = providers.Singleton(
+        Attempts,
+        runs,
+        files,
+        runner,
+        partial(run_workdir, Path(tempfile.gettempdir())),
+        policy,
+        clock,
+        f"{platform.node()}:{os.getpid()}",
+    )

@@ -1,0 +1,105 @@
+"""A document, its public status, and the run that carries one request to process it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.documents.domain.processors import ExtractionSummary, PageWarning, ProcessingError
+from core.ids import random_token
+from core.object_keys import OWN_ROOT
+
+Status = Literal["UPLOADED", "PROCESSING", "COMPLETED", "FAILED"]
+RunState = Literal["queued", "running"]
+
+# What each transition asks of the status; the updates in adapter/mongo_runs.py say the same to the database.
+REQUESTABLE: Final[Mapping[bool, tuple[Status, ...]]] = MappingProxyType(
+    {False: ("UPLOADED", "FAILED"), True: ("UPLOADED", "FAILED", "COMPLETED")}  # by `force`
+)
+
+
+class StoredObject(BaseModel):
+    """One object of a result; `size` in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    size: int
+    sha256: str
+
+
+class RunResult(BaseModel):
+    """What the record keeps of a result: small, and where the rest lies."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int
+    processor: str
+    version: str
+    partial: bool
+    warnings: tuple[PageWarning, ...]
+    summary: ExtractionSummary | None
+    objects: dict[str, StoredObject]  # by file name: result.json, text.txt, pages.ndjson, thumbnail.webp
+
+
+class Run(BaseModel):
+    """The state of processing. `state` is None when nothing is asked for or all is done."""
+
+    state: RunState | None = None
+    attempt: int = 0
+    token: str | None = None
+    worker: str | None = None
+    tries: int = 0
+    waits: int = 0
+    requested_at: datetime | None = None
+    queued_at: datetime | None = None
+    ready_at: datetime | None = None
+    woken_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    locked_until: datetime | None = None
+    deadline_at: datetime | None = None
+    progress: int = 0
+    message: str = ""
+    processor: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    request_id: str | None = None
+    error: ProcessingError | None = None
+    result: RunResult | None = None
+
+
+class Document(BaseModel):
+    """`version` counts the changes a client can see in a Document; If-Match compares it."""
+
+    id: str
+    owner_id: str
+    filename: str
+    content_type: str
+    size: int
+    sha256: str | None
+    key: str
+    status: Status = "UPLOADED"
+    folder_id: str | None = None
+    external_id: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    version: int = 1
+    run: Run = Field(default_factory=Run)
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None = None
+
+
+def new_original_key(document_id: str) -> str:
+    """A fresh place for an original; no request ever names it."""
+    return f"{OWN_ROOT}originals/{document_id}/{random_token()}"
+
+
+def result_prefix(document_id: str, attempt: int | None = None) -> str:
+    """Where the results of a document, or of one of its attempts, lie."""
+    return f"{OWN_ROOT}results/{document_id}/" + ("" if attempt is None else f"{attempt}/")
+
+
+def originals_prefix(document_id: str) -> str:
+    return f"{OWN_ROOT}originals/{document_id}/"

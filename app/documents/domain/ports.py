@@ -1,0 +1,108 @@
+"""What the documents module needs from the world, besides processors (processors.py)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.documents.domain.document import Document, RunResult, Status
+from app.documents.domain.processors import ProcessingError
+from core.paging import Page, Position
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a list is narrowed by; all must fit."""
+
+    status: Status | None = None
+    folder_id: str | None = None
+    external_id: str | None = None
+    filename: str | None = None
+
+
+class Documents(Protocol):
+    """Every call names the owner; somebody else's document, and a deleted one, is not there."""
+
+    async def add(self, document: Document) -> None: ...
+
+    async def get(self, document_id: str, owner_id: str) -> Document:
+        """Raises DocumentNotFound."""
+
+    async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None: ...
+
+    async def list(
+        self, owner_id: str, filters: Filters, after: Position | None, limit: int
+    ) -> Page[Document]: ...
+
+    async def update(self, document: Document, fields: dict[str, Any]) -> Document | None:
+        """Sets fields where the document still is the version given. None where it has changed."""
+
+    async def purge(self, document_id: str) -> None:
+        """Forgets a tombstone whose objects are gone."""
+
+    async def removed(self, limit: int) -> Sequence[str]:
+        """Tombstones whose objects may still be there."""
+
+    async def has_documents(self, folder_id: str, owner_id: str) -> bool:
+        """For folders (FolderContents)."""
+
+
+@dataclass(frozen=True)
+class WakeUp:
+    """One attempt that waits for a worker."""
+
+    document_id: str
+    attempt: int
+    request_id: str
+
+
+class Runs(Protocol):
+    """Transitions of a run: one conditional update each, on the database's clock. No match is an answer, no error."""
+
+    async def request(
+        self,
+        document_id: str,
+        owner_id: str,
+        *,
+        processor: str,
+        options: dict[str, Any],
+        force: bool,
+        request_id: str,
+    ) -> Document | None: ...
+
+    async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:
+        """Takes exactly this attempt, if it waits and is ready."""
+
+    async def beat(self, document_id: str, token: str, *, progress: int, message: str) -> bool:
+        """Extends the lease. False: the run is no longer ours, stop."""
+
+    async def complete(self, document_id: str, token: str, result: RunResult) -> bool: ...
+
+    async def fail(self, document_id: str, token: str, error: ProcessingError) -> bool: ...
+
+    async def retry(self, document_id: str, token: str, *, delay_s: float) -> bool:
+        """Queues the next attempt after something unexpected."""
+
+    async def postpone(self, document_id: str, token: str, *, delay_s: float) -> bool:
+        """Queues the next attempt after a storage outage, which is not counted as a try."""
+
+    async def release(self, document_id: str, token: str) -> bool:
+        """Gives an attempt back, because this process stops; not counted as a try."""
+
+    async def cancel(self, document_id: str, owner_id: str) -> Document | None: ...
+
+    async def remove(self, document_id: str, owner_id: str) -> bool:
+        """Tombstone; a running attempt ends as cancelled. False where there was nothing to remove."""
+
+    async def wake_due(self, limit: int) -> list[WakeUp]:
+        """Runs that wait longer than one interval since their last wake-up; each is due again an interval later."""
+
+    async def end_overdue(self, limit: int) -> int:
+        """Ends runs that beat to their hard end as `timeout`, and those out of tries as `worker_lost`."""
+
+    async def free_dead(self, limit: int) -> list[WakeUp]:
+        """Takes runs from workers whose lease ran out, and queues the next attempt."""
+
+
+class ProcessingQueue(Protocol):
+    def wake(self, wake_up: WakeUp) -> None:
+        """Tells some worker. May be lost: the reconciler tells again."""

@@ -1,0 +1,64 @@
+"""Folders in MongoDB."""
+
+from typing import ClassVar
+
+from pymongo import DESCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError
+
+from app.folders.domain.errors import FolderExists, FolderNotFound
+from app.folders.domain.folder import Folder
+from core.errors import PreconditionFailed
+from core.mongo import Record, page_of, translated
+from core.paging import Page, Position
+
+
+class FolderRecord(Folder, Record):
+    class Settings:
+        name = "folders"
+        indexes: ClassVar = [
+            IndexModel([("owner_id", 1), ("name", 1)], name="owner_name", unique=True),  # one folder per name
+            IndexModel(  # GET /folders, newest first
+                [("owner_id", 1), ("created_at", DESCENDING), ("_id", DESCENDING)], name="owner_newest"
+            ),
+        ]
+
+
+RECORDS = (FolderRecord,)
+
+
+class MongoFolders:
+    """Folders in the collection `folders`."""
+
+    async def add(self, folder: Folder) -> None:
+        try:
+            with translated():
+                await FolderRecord(**folder.model_dump()).insert()
+        except DuplicateKeyError as cause:
+            raise FolderExists from cause
+
+    async def get(self, folder_id: str, owner_id: str) -> Folder:
+        with translated():
+            folder = await FolderRecord.find_one({"_id": folder_id, "owner_id": owner_id})
+        if folder is None:
+            raise FolderNotFound
+        return folder
+
+    async def list(self, owner_id: str, after: Position | None, limit: int) -> Page[Folder]:
+        rows = FolderRecord.get_pymongo_collection()
+        return await page_of(rows, {"owner_id": owner_id}, after, limit, Folder)
+
+    async def replace(self, folder: Folder, *, expected_version: int) -> None:
+        try:
+            with translated():
+                result = await FolderRecord.get_pymongo_collection().update_one(
+                    {"_id": folder.id, "owner_id": folder.owner_id, "version": expected_version},
+                    {"$set": folder.model_dump(include={"name", "version", "updated_at"})},
+                )
+        except DuplicateKeyError as cause:
+            raise FolderExists from cause
+        if not result.matched_count:
+            raise PreconditionFailed
+
+    async def remove(self, folder_id: str, owner_id: str) -> None:
+        with translated():
+            await FolderRecord.get_pymongo_collection().delete_one({"_id": folder_id, "owner_id": owner_id})

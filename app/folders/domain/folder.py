@@ -1,0 +1,17 @@
+"""A folder: a named place for documents, with or without a source in S3."""
+
+from datetime import datetime
+
+from pydantic import BaseModel
+
+
+class Folder(BaseModel):
+    """`version` counts changes; it is what If-Match compares."""
+
+    id: str
+    owner_id: str
+    name: str
+    source: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,39 @@
+"""Opening and closing what a process holds, in a fixed order; the same for API and worker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from app.container import Container
+from app.modules import selected
+from core.mongo import init_records, translated
+
+
+@asynccontextmanager
+async def running(container: Container) -> AsyncIterator[Container]:
+    """Everything connected and checked; closed in reverse order. Raises Unavailable when MongoDB does not answer."""
+    settings = container.settings()
+    modules = selected(settings)
+    async with AsyncExitStack() as stack:
+        mongo = container.mongo()
+        stack.push_async_callback(mongo.close)
+        redis = container.redis()
+        stack.push_async_callback(redis.aclose)
+        files = container.files()
+        stack.push_async_callback(files.close)
+        wake_ups = container.wake_ups()
+        stack.callback(wake_ups.close)
+        passwords = container.passwords()
+        stack.callback(passwords.close)
+        with translated():
+            await asyncio.gather(mongo.admin.command("ping"), files.open())
+        records = {name: module.records() for name, module in modules.items()}
+        await init_records(mongo, settings.mongo_db, records, build_indexes=False)
+        yield container
+
+
+async def migrate(container: Container) -> None:
+    """Collections and indexes, built in this one place. Harmless when repeated."""
+    settings = container.settings()
+    records = {name: module.records() for name, module in selected(settings).items()}
+    await init_records(container.mongo(), settings.mongo_db, records, build_indexes=True)

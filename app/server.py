@@ -1,0 +1,126 @@
+"""The HTTP application, as a table of contents."""
+
+import gc
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.container import Container, build_container
+from app.modules import selected
+from app.runtime import migrate, running
+from core import metrics
+from core.config import load_settings
+from core.errors import AppError
+from core.http.docs import docs_routes
+from core.http.ingress import Ingress, RouteTable
+from core.http.local_files import local_file_routes
+from core.http.problems import Problem, problem_response
+from core.http.request_context import RequestContext
+from core.http.system import system_routes
+from core.logging import configure_logging
+from core.telemetry import init_sentry
+
+NAME, VERSION = "Dossier", "0.1.0"
+
+
+def from_environment() -> FastAPI:
+    """For the server: settings from the environment, logging and error reports first."""
+    settings = load_settings()
+    configure_logging("api", level=settings.log_level, fmt=settings.log_format)
+    init_sentry(settings, "api")
+    return create_app(build_container(settings, "api"))
+
+
+def create_app(container: Container) -> FastAPI:
+    """An application on one container; tests pass their own."""
+    settings = container.settings()
+    app = Api(
+        title=NAME,
+        version=VERSION,
+        summary="Documents in folders: uploaded, processed in the background, never lost",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.container = container
+    for module in selected(settings).values():
+        for router in module.routers():
+            app.router.routes.extend(router.routes)
+    app.router.routes.extend(system_routes(NAME, VERSION, docs=settings.docs_are_on))
+    app.router.routes.extend(local_file_routes(settings))
+    if settings.docs_are_on:
+        app.router.routes.extend(docs_routes())
+
+    for expected in (AppError, RequestValidationError, HTTPException):
+        app.add_exception_handler(expected, _answer_error)
+    app.add_middleware(
+        Ingress,
+        table=RouteTable(app.routes, settings),
+        authenticators={"bearer": container.users.authenticate()},
+    )
+    if settings.cors_origins:
+        app.user_middleware[:0] = [_cors(settings.cors_origins)]
+    app.add_middleware(RequestContext, render=problem_response, observe=metrics.observe_request)
+    return app
+
+
+class Api(FastAPI):
+    """FastAPI whose OpenAPI document names the ways to sign in and the form of every error."""
+
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            schema = get_openapi(title=self.title, version=self.version, summary=self.summary, routes=self.routes)
+            components = schema.setdefault("components", {})
+            components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema(
+                ref_template="#/components/schemas/{model}"
+            )
+            components["securitySchemes"] = {
+                "bearer": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}}}
+            }
+            self.openapi_schema = schema
+        return self.openapi_schema
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    container = app.state.container
+    async with running(container):
+        if container.settings().app_env == "local":  # elsewhere it is a step of the roll-out
+            await migrate(container)
+        # What start-up made stays: a full collection would stop the loop for 50 ms to look at it again.
+        gc.collect()
+        gc.freeze()
+        yield
+
+
+def _cors(origins: Sequence[str]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "If-Match",
+            "If-None-Match",
+            "Idempotency-Key",
+            "X-Request-ID",
+        ],
+        expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
+        max_age=600,
+    )
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    return problem_response(error)

@@ -1,0 +1,141 @@
+"""Endpoints: register, sign in, refresh, me."""
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from app.users.adapter.schemas import Login, LoginForm, Refresh, Registration, TokensRead, UserRead
+from app.users.application.accounts import Accounts
+from app.users.application.sign_in import IssuedTokens, SignIn
+from app.users.domain.errors import CredentialsInvalid, EmailTaken, RefreshInvalid, RegistrationClosed
+from app.users.domain.user import User
+from core.config import Settings
+from core.errors import Invalid, Malformed, Unauthenticated, Unsupported
+from core.http.conditional import answer_with_etag, etag_of
+from core.http.principal import CurrentPrincipal
+from core.http.problems import responses
+from core.http.routes import PeopleRoute, PublicRoute, StrictRequest
+
+T = TypeVar("T", bound=BaseModel)
+
+AUTH_BODY_BYTES = 32_768
+
+
+class AuthRoute(PublicRoute):
+    """Public, with small bodies."""
+
+    @classmethod
+    def body_limit(cls, settings: Settings) -> int:
+        return AUTH_BODY_BYTES
+
+
+public = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
+people = APIRouter(prefix="/users", tags=["users"], route_class=PeopleRoute)
+
+
+async def _accounts(request: Request) -> Accounts:
+    accounts: Accounts = request.app.state.container.users.accounts()
+    return accounts
+
+
+async def _sign_in(request: Request) -> SignIn:
+    sign_in: SignIn = request.app.state.container.users.sign_in()
+    return sign_in
+
+
+async def _password_min_length(request: Request) -> int:
+    length: int = request.app.state.container.settings().password_min_length
+    return length
+
+
+@public.post(
+    "/register", status_code=201, response_model=UserRead,
+    responses=responses(EmailTaken, RegistrationClosed, Invalid, Malformed),
+)  # fmt: skip
+async def register(
+    body: Registration,
+    accounts: Annotated[Accounts, Depends(_accounts)],
+    min_length: Annotated[int, Depends(_password_min_length)],
+) -> UserRead:
+    """Create an account. Addresses that differ only in case or character width are one account."""
+    if len(body.password) < min_length:
+        raise Invalid("The password is too short.", pointer="/password", rule="string_too_short")
+    return _read(await accounts.register(email=body.email, password=body.password, name=body.name))
+
+
+_LOGIN_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": Login.model_json_schema()},
+            "application/x-www-form-urlencoded": {"schema": LoginForm.model_json_schema()},
+        },
+    }
+}
+
+
+@public.post(
+    "/login", response_model=TokensRead, openapi_extra=_LOGIN_BODY,
+    responses=responses(CredentialsInvalid, Invalid, Malformed, Unsupported),
+)  # fmt: skip
+async def login(request: Request, sign_in: Annotated[SignIn, Depends(_sign_in)]) -> TokensRead:
+    """Sign in with JSON `{email, password}` or, as Swagger's Authorize does, a form `username=&password=`."""
+    body = await _credentials(request)
+    issued = await sign_in.login(
+        email=body.email,
+        password=body.password,
+        user_agent=(request.headers.get("user-agent") or "")[:200] or None,
+    )
+    return _tokens(issued)
+
+
+@public.post("/refresh", response_model=TokensRead, responses=responses(RefreshInvalid, Invalid, Malformed))
+async def refresh(body: Refresh, sign_in: Annotated[SignIn, Depends(_sign_in)]) -> TokensRead:
+    """Exchange a refresh token for a new pair. A refresh token works once; using an old one ends the session."""
+    return _tokens(await sign_in.refresh(body.refresh_token))
+
+
+@people.get("/me", response_model=UserRead, responses=responses(Unauthenticated))
+async def me(
+    request: Request,
+    response: Response,
+    principal: CurrentPrincipal,
+    accounts: Annotated[Accounts, Depends(_accounts)],
+) -> Any:
+    """Who you are."""
+    body = _read(await accounts.get(principal.id))
+    return answer_with_etag(request, response, etag_of(body), body)
+
+
+async def _credentials(request: Request) -> Login:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/x-www-form-urlencoded":
+        form = await request.form(max_fields=10)
+        fields = {name: str(form[name]) for name in ("username", "password") if name in form}
+        sent = _validated(LoginForm, fields)
+        return Login(email=sent.username, password=sent.password)
+    if media_type != "application/json":
+        raise Unsupported("Send application/json or application/x-www-form-urlencoded.")
+    return _validated(Login, await StrictRequest(request.scope, request.receive).json())
+
+
+def _validated(model: type[T], value: object) -> T:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from None
+
+
+def _read(user: User) -> UserRead:
+    return UserRead(user_id=user.id, email=user.email, name=user.name, created_at=user.created_at)
+
+
+def _tokens(issued: IssuedTokens) -> TokensRead:
+    return TokensRead(
+        access_token=issued.access_token,
+        refresh_token=issued.refresh_token,
+        expires_in=issued.expires_in,
+        refresh_expires_in=issued.refresh_expires_in,
+    )

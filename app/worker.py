@@ -1,0 +1,78 @@
+"""The Celery app: `celery -A app.worker worker` and `beat` work by themselves, `main.py` starts them the same way."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+
+from app.container import Container, build_container
+from app.documents.adapter.supervisor import harden_worker
+from app.modules import selected
+from app.runtime import running
+from core.celery import make_celery
+from core.config import ConfigError, Settings, load_settings
+from core.logging import configure_logging
+from core.telemetry import init_sentry
+from core.worker_process import WorkerProcess
+
+QUEUES = ("documents", "periodic")
+
+
+def __getattr__(name: str) -> Any:
+    """`app` is made when Celery asks for it, so that importing this module does nothing."""
+    if name == "app":
+        return celery_app()
+    raise AttributeError(name)
+
+
+@cache
+def celery_app() -> Celery:
+    settings = load_settings()
+    if settings.redis_url is None:
+        raise ConfigError("REDIS_URL: must be set, or start with `python main.py --env local`")
+    celery = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
+    celery.conf.beat_schedule = {}
+    process = WorkerProcess(lambda: _opened(settings))
+    for module in selected(settings).values():
+        if module.register_tasks is not None:
+            module.register_tasks(celery, process)
+        for task, every in (module.schedule(settings) if module.schedule else {}).items():
+            options = {"queue": "periodic", "expires": 3 * every.total_seconds()}
+            celery.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
+    celery.conf.beat_schedule_filename = str(settings.data_dir / "beat-schedule")
+    celery.conf.beat_max_loop_interval = 5
+    _connect_signals(settings, process)
+    return celery
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[Container]:
+    async with running(build_container(settings, "worker")) as container:
+        attempts = container.documents.attempts()
+        try:
+            yield container
+        finally:
+            await attempts.release()
+            attempts.close()
+
+
+def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
+    service = os.environ.get("DOSSIER_SERVICE", "worker")
+
+    @setup_logging.connect(weak=False)
+    def _logging(**_: Any) -> None:
+        configure_logging(service, level=settings.log_level, fmt=settings.log_format)
+        init_sentry(settings, service)
+
+    @worker_process_init.connect(weak=False)
+    def _start(**_: Any) -> None:
+        harden_worker()
+        process.start()
+
+    @worker_process_shutdown.connect(weak=False)
+    def _stop(**_: Any) -> None:
+        process.stop()

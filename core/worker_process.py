@@ -1,0 +1,49 @@
+"""What a Celery worker process holds between tasks: one event loop, one container, opened after the fork."""
+
+import asyncio
+import os
+import traceback
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any
+
+from core.http.request_context import bind_request_id
+
+EXIT_NOT_STARTED = 70  # EX_SOFTWARE; the pool starts another child
+
+
+class WorkerProcess:
+    """Opens the container once per process and runs every task's coroutine on one loop."""
+
+    def __init__(self, enter: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        """`enter` builds and opens the container; called after the fork."""
+        self._enter = enter
+        self._stack = AsyncExitStack()
+        self._runner: asyncio.Runner | None = None
+        self._container: Any = None
+
+    def start(self) -> None:
+        """Ends the process when it cannot start: without a container it would eat the queue."""
+        self._runner = asyncio.Runner()
+        try:
+            self._container = self._runner.run(self._stack.enter_async_context(self._enter()))
+        except BaseException:  # Celery swallows what its signal handlers raise
+            traceback.print_exc()
+            os._exit(EXIT_NOT_STARTED)
+
+    def stop(self) -> None:
+        if self._runner is not None:
+            self._runner.run(self._stack.aclose())
+            self._runner.close()
+
+    def run(self, work: Callable[[Any], Coroutine[Any, Any, None]], task: Any) -> None:
+        """One task, with the request id of whoever asked for it."""
+        assert self._runner is not None, "start() comes first"
+
+        async def with_context() -> None:
+            bind_request_id(
+                (task.request.headers or {}).get("request_id") or getattr(task.request, "request_id", None)
+            )
+            await work(self._container)
+
+        self._runner.run(with_context())

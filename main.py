@@ -1,0 +1,137 @@
+"""The entry point: `python main.py --env local` starts everything; `--role` starts one part of it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+EXIT_BAD_SETTINGS = 2
+
+
+class Role(StrEnum):
+    api = "api"
+    worker = "worker"
+    beat = "beat"
+    all = "all"
+
+
+@cli.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    env: Annotated[str, typer.Option(help="Name of the environment; settings come from .env and .env.NAME")] = "local",
+    role: Annotated[Role, typer.Option(help="Which part to run in this process")] = Role.all,
+    modules: Annotated[str | None, typer.Option(help="`all` or a comma list (APP_MODULES)")] = None,
+    host: Annotated[str, typer.Option(help="Address of the API")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the API")] = 1,
+    data_dir: Annotated[Path | None, typer.Option(help="Where local data lies (DATA_DIR, default .data)")] = None,
+) -> None:
+    """Run Dossier."""
+    os.environ["APP_ENV"] = env
+    if modules is not None:
+        os.environ["APP_MODULES"] = modules
+    if data_dir is not None:
+        os.environ["DATA_DIR"] = str(data_dir)
+    if context.invoked_subcommand is None:
+        raise typer.Exit(_guarded(lambda: _serve(role, host, port, workers)))
+
+
+@cli.command()
+def migrate() -> None:
+    """Create collections and indexes. Run it before a new version; repeating it does no harm."""
+
+    def build() -> int:
+        from app.container import build_container
+        from app.runtime import migrate
+        from core.config import load_settings
+
+        async def build_all() -> None:
+            container = build_container(load_settings(), "worker")
+            try:
+                await migrate(container)
+            finally:
+                await container.mongo().close()
+
+        asyncio.run(build_all())
+        return 0
+
+    raise typer.Exit(_guarded(build))
+
+
+def _serve(role: Role, host: str, port: int, workers: int) -> int:
+    from core.config import load_settings
+    from core.logging import configure_logging
+
+    settings = load_settings()
+    if role is Role.all:
+        from app.local import run_all
+
+        configure_logging("local", level=settings.log_level, fmt=_log_format())
+        return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers)
+    if role is Role.api:
+        return _serve_api(host, port, workers)
+    _serve_celery(role)
+
+
+def _serve_api(host: str, port: int, workers: int) -> int:
+    import uvicorn
+
+    from core.local.ports import require_free
+
+    require_free(port, host=host)
+    uvicorn.run(
+        "app.server:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=25,
+    )
+    return 0
+
+
+def _serve_celery(role: Role) -> NoReturn:
+    # Celery reads it when it is imported: SIGTERM then asks for a soft shutdown.
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    os.environ.setdefault("DOSSIER_SERVICE", role.value)
+    from app.worker import QUEUES, celery_app
+
+    celery = celery_app()
+    worker = ["worker", f"--queues={','.join(QUEUES)}", "--without-gossip", "--without-mingle"]
+    celery_app().start(["--quiet", *(["beat", "--pidfile="] if role is Role.beat else worker)])
+
+
+def _log_format() -> str:
+    return os.environ.get("LOG_FORMAT") or ("console" if sys.stdout.isatty() else "json")
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """Runs it; what an operator can put right ends in one line per problem and exit code 2."""
+    from core.config import ConfigError
+    from core.local.folder import LocalStackError
+
+    try:
+        return work()
+    except ConfigError as error:
+        lines = error.lines
+    except LocalStackError as error:
+        lines = (str(error),)
+    for line in lines:
+        typer.echo(f"dossier: {line}", err=True)
+    return EXIT_BAD_SETTINGS
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,1 @@
+"""Ordinary and hostile documents, all made here, none fetched; the same bytes on every run."""
