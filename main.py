@@ -1,6 +1,7 @@
 """The entry point: `python main.py --env local` starts everything; `--role` starts one part of it."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -65,19 +66,37 @@ def migrate() -> None:
     raise typer.Exit(_guarded(build))
 
 
+@cli.command()
+def openapi() -> None:
+    """Print the OpenAPI document."""
+
+    def show() -> int:
+        from app.container import build_container
+        from app.server import create_app
+        from core.config import load_settings
+
+        # Nothing connects: the addresses only have to be there.
+        nowhere = {"mongo_url": "mongodb://127.0.0.1", "redis_url": "redis://127.0.0.1"}
+        app = create_app(build_container(load_settings(**nowhere), "api"))
+        typer.echo(json.dumps(app.openapi(), indent=1))
+        return 0
+
+    raise typer.Exit(_guarded(show))
+
+
 def _serve(role: Role, host: str, port: int, workers: int) -> int:
+    from app.modules import selected
     from core.config import load_settings
     from core.logging import configure_logging
 
     settings = load_settings()
+    selected(settings)
     if role is Role.all:
         from app.local import run_all
 
         configure_logging("local", level=settings.log_level, fmt=_log_format())
         return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers)
-    if role is Role.api:
-        return _serve_api(host, port, workers)
-    _serve_celery(role)
+    return _serve_api(host, port, workers) if role is Role.api else _serve_celery(role)
 
 
 def _serve_api(host: str, port: int, workers: int) -> int:
@@ -108,7 +127,6 @@ def _serve_celery(role: Role) -> NoReturn:
     os.environ.setdefault("DOSSIER_SERVICE", role.value)
     from app.worker import QUEUES, celery_app
 
-    celery = celery_app()
     worker = ["worker", f"--queues={','.join(QUEUES)}", "--without-gossip", "--without-mingle"]
     celery_app().start(["--quiet", *(["beat", "--pidfile="] if role is Role.beat else worker)])
 

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
-
-from beanie import Document
-from celery import Celery
-from fastapi import APIRouter
+from typing import TYPE_CHECKING
 
 from core.config import ConfigError, Settings
-from core.worker_process import WorkerProcess
+
+if TYPE_CHECKING:  # this file is read before anybody knows which of them are needed
+    from beanie import Document
+    from celery import Celery
+    from fastapi import APIRouter
+
+    from core.worker_process import WorkerProcess
 
 
 @dataclass(frozen=True)
@@ -18,49 +21,49 @@ class Module:
     """Functions import on call, so that an API does not load task code and a worker no endpoints."""
 
     requires: tuple[str, ...]
-    routers: Callable[[], Sequence[APIRouter]]
-    records: Callable[[], Sequence[type[Document]]]
-    register_tasks: Callable[[Celery, WorkerProcess], None] | None = None
+    routers: Callable[[], "Sequence[APIRouter]"]
+    records: Callable[[], "Sequence[type[Document]]"]
+    register_tasks: "Callable[[Celery, WorkerProcess], None] | None" = None
     schedule: Callable[[Settings], Mapping[str, timedelta]] | None = None
 
 
-def _users_routers() -> Sequence[APIRouter]:
+def _users_routers() -> "Sequence[APIRouter]":
     from app.users.adapter import api
 
     return api.public, api.people
 
 
-def _users_records() -> Sequence[type[Document]]:
+def _users_records() -> "Sequence[type[Document]]":
     from app.users.adapter.mongo import RECORDS
 
     return RECORDS
 
 
-def _folders_routers() -> Sequence[APIRouter]:
+def _folders_routers() -> "Sequence[APIRouter]":
     from app.folders.adapter import api
 
     return (api.router,)
 
 
-def _folders_records() -> Sequence[type[Document]]:
+def _folders_records() -> "Sequence[type[Document]]":
     from app.folders.adapter.mongo import RECORDS
 
     return RECORDS
 
 
-def _documents_routers() -> Sequence[APIRouter]:
+def _documents_routers() -> "Sequence[APIRouter]":
     from app.documents.adapter import api, processing_api
 
     return api.uploads, api.router, processing_api.router
 
 
-def _documents_records() -> Sequence[type[Document]]:
+def _documents_records() -> "Sequence[type[Document]]":
     from app.documents.adapter.mongo import RECORDS
 
     return RECORDS
 
 
-def _documents_tasks(celery: Celery, process: WorkerProcess) -> None:
+def _documents_tasks(celery: "Celery", process: "WorkerProcess") -> None:
     from app.documents.adapter import tasks
 
     tasks.register(celery, process)

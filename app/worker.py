@@ -1,12 +1,16 @@
 """The Celery app: `celery -A app.worker worker` and `beat` work by themselves, `main.py` starts them the same way."""
 
 import os
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
+import celery.apps.worker
+import structlog
 from celery import Celery
+from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
 from app.container import Container, build_container
@@ -18,6 +22,8 @@ from core.config import ConfigError, Settings, load_settings
 from core.logging import configure_logging
 from core.telemetry import init_sentry
 from core.worker_process import WorkerProcess
+
+log = structlog.get_logger("worker")
 
 QUEUES = ("documents", "periodic")
 
@@ -31,22 +37,24 @@ def __getattr__(name: str) -> Any:
 
 @cache
 def celery_app() -> Celery:
+    # It warns of root because of pickle, which we do not accept.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load_settings()
     if settings.redis_url is None:
         raise ConfigError("REDIS_URL: must be set, or start with `python main.py --env local`")
-    celery = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
-    celery.conf.beat_schedule = {}
+    app = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
+    app.conf.beat_schedule = {}
     process = WorkerProcess(lambda: _opened(settings))
     for module in selected(settings).values():
         if module.register_tasks is not None:
-            module.register_tasks(celery, process)
+            module.register_tasks(app, process)
         for task, every in (module.schedule(settings) if module.schedule else {}).items():
             options = {"queue": "periodic", "expires": 3 * every.total_seconds()}
-            celery.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
-    celery.conf.beat_schedule_filename = str(settings.data_dir / "beat-schedule")
-    celery.conf.beat_max_loop_interval = 5
+            app.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
+    app.conf.beat_schedule_filename = str(settings.data_dir / "beat-schedule")
+    app.conf.beat_max_loop_interval = 5
     _connect_signals(settings, process)
-    return celery
+    return app
 
 
 @asynccontextmanager
@@ -67,6 +75,8 @@ def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
     def _logging(**_: Any) -> None:
         configure_logging(service, level=settings.log_level, fmt=settings.log_format)
         init_sentry(settings, service)
+        # It would print its own sentences to stdout.
+        celery.apps.worker.safe_say = lambda text, *_: log.info("celery", message=text)  # type: ignore[attr-defined]
 
     @worker_process_init.connect(weak=False)
     def _start(**_: Any) -> None:

@@ -125,7 +125,7 @@ def _clean(key: str, value: Any) -> Any:
 def _foreign(logger: Any, _: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A library's sentence becomes `message`; `event` stays a closed set of our words."""
     record: logging.LogRecord = event["_record"]
-    return {**event, "event": "library", "logger": record.name, "message": record.getMessage()}
+    return {**event, "event": "library", "logger": record.name, "message": event["event"]}
 
 
 def _dumps(value: Any, **_: Any) -> str:

@@ -1,6 +1,6 @@
 """MongoDB: one client per process, one database per module, errors translated at the edge."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ def make_client(url: str, *, in_worker: bool) -> Client:
 
 
 async def init_records(
-    client: Client, prefix: str, records: dict[str, Sequence[type[Document]]], *, build_indexes: bool
+    client: Client, prefix: str, records: Mapping[str, Sequence[type[Document]]], *, build_indexes: bool
 ) -> None:
     """Binds each module's records to the database `<prefix>_<module>`; only `migrate` builds indexes."""
     for module, models in records.items():

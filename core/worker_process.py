@@ -2,12 +2,15 @@
 
 import asyncio
 import os
-import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
+import structlog
+
 from core.http.request_context import bind_request_id
+
+log = structlog.get_logger("worker")
 
 EXIT_NOT_STARTED = 70  # EX_SOFTWARE; the pool starts another child
 
@@ -28,7 +31,7 @@ class WorkerProcess:
         try:
             self._container = self._runner.run(self._stack.enter_async_context(self._enter()))
         except BaseException:  # Celery swallows what its signal handlers raise
-            traceback.print_exc()
+            log.exception("worker_not_started")
             os._exit(EXIT_NOT_STARTED)
 
     def stop(self) -> None:
@@ -41,9 +44,7 @@ class WorkerProcess:
         assert self._runner is not None, "start() comes first"
 
         async def with_context() -> None:
-            bind_request_id(
-                (task.request.headers or {}).get("request_id") or getattr(task.request, "request_id", None)
-            )
+            bind_request_id((task.request.headers or {}).get("request_id") or getattr(task.request, "request_id", None))
             await work(self._container)
 
         self._runner.run(with_context())

@@ -53,7 +53,7 @@ class DataFolder:
     def is_left(self) -> bool:
         """No program of a stack uses this folder any more."""
         with self.members_lock.open("a") as file:
-            return _lock(file.fileno())
+            return try_lock(file.fileno())
 
     def wait_until_left(self, seconds: float) -> bool:
         """Give the programs of a stack time to end."""
@@ -67,7 +67,7 @@ class DataFolder:
 
 def open_folder(path: Path) -> DataFolder:
     """The data folder at `path`, made if need be and proved writable."""
-    folder = DataFolder(path.expanduser().absolute())
+    folder = DataFolder(path.expanduser().resolve())
     try:
         folder.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in ("run", "logs"):
@@ -83,7 +83,7 @@ def open_folder(path: Path) -> DataFolder:
 def held(folder: DataFolder, log: Log = silent) -> Iterator[None]:
     """Keep the folder for this process; refused while another stack, or what is left of one, uses it."""
     with (folder.run / "control.lock").open("a+") as control:
-        if not _lock(control.fileno()):
+        if not try_lock(control.fileno()):
             control.seek(0)
             raise LocalStackError(
                 f"the data folder {folder.root} is in use by process {control.read().strip() or '?'}: "
@@ -105,7 +105,8 @@ def _wait_for_leftovers(folder: DataFolder, log: Log) -> None:
         raise LocalStackError(f"programs of an earlier stack still run on the data folder {folder.root}")
 
 
-def _lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for us alone, unless somebody holds it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -177,7 +177,15 @@ class S3Server:
         if not (data / "meta.db").exists():
             store = ["--storage", "file", "--bucket", objects, "--trash-days", "0"]
             _run([juicefs, "format", *store, meta, "dossier"], data)
-        command = [juicefs, "gateway", "--multi-buckets", "--keep-etag", "--no-banner", "--no-usage-report"]
+        command = [
+            juicefs,
+            "gateway",
+            "--multi-buckets",
+            "--keep-etag",
+            "--object-meta",
+            "--no-banner",
+            "--no-usage-report",
+        ]
         # The folder may have been moved since it was formatted, so its place is said again.
         command += ["--bucket", objects, "--backup-meta", "0", "--metrics", "127.0.0.1:0"]
         command += ["--cache-dir", "memory", "--cache-size", "64M", "--buffer-size", "128M"]

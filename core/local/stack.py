@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -19,7 +19,7 @@ from typing import BinaryIO
 from core.local.folder import DataFolder, LocalStackError, Log, held, open_folder, silent
 from core.local.interruptions import Interruptions
 from core.local.launch import Program, end, kill_group, launch
-from core.local.ports import choosing_ports, free_port, port_near
+from core.local.ports import Ports
 from core.local.servers import (
     MONGO_PORT,
     REDIS_PORT,
@@ -124,8 +124,8 @@ class LocalServers(Addresses):
 def start_servers(data_dir: Path, embedded: Embedded | None = None) -> Iterator[LocalServers]:
     """Servers on free ports while the context lasts; the thread that enters it must last as long."""
     folder = open_folder(data_dir)
-    with held(folder):
-        servers = (embedded or Embedded()).servers(folder, lambda _port, _part: free_port())
+    with held(folder), closing(Ports()) as ports:
+        servers = (embedded or Embedded()).servers(folder, lambda _port, _part: ports.any())
         running = LocalServers(folder, servers)
         try:
             running.start()
@@ -146,9 +146,8 @@ def run_stack(
 ) -> int:
     """Run servers, then programs, until a signal says stop; the exit code. For the main thread."""
     folder = open_folder(data_dir)
-    with held(folder, log), Interruptions() as interruptions, ExitStack() as until_ready:
-        until_ready.enter_context(choosing_ports())
-        servers = embedded.servers(folder, lambda port, part: port_near(port, part=part, log=log))
+    with held(folder, log), closing(Ports()) as ports, Interruptions() as interruptions:
+        servers = embedded.servers(folder, lambda port, part: ports.near(port, part=part, log=log))
         prepared = _prepared(servers)
         ours = list(programs(Addresses(servers)))
         with supervised(folder, [*prepared, *ours], output=output) as supervision:
@@ -156,7 +155,6 @@ def run_stack(
             try:
                 supervision.start(program.name for program in prepared)
                 _wait_until_ready(folder, servers, run.has_not_failed)
-                until_ready.close()
                 supervision.start(program.name for program in sorted(ours, key=lambda each: each.order))
                 run.wait_for(is_ready)
                 on_ready()

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import Any, BinaryIO
 from xmlrpc.client import Fault, ServerProxy
 
@@ -101,11 +102,6 @@ class Supervision:
         env = {"DOSSIER_SOCKET": str(socket), "DOSSIER_TETHER": shlex.join(TETHER)}
         self._process = launch(folder, Program("supervisord", command, 0, env, folder.root), self._log_file)
 
-    @property
-    def pid(self) -> int:
-        """Process id of supervisord."""
-        return self._process.pid
-
     def wait_until_up(self) -> None:
         """supervisord takes a moment to read its configuration."""
         deadline = time.monotonic() + _START_SECONDS
@@ -114,7 +110,8 @@ class Supervision:
                 self.states()
                 return
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise LocalStackError(f"supervisord does not start, see {self._log_file}: {last_words(self._log_file)}")
+                reason = last_words(self._log_file)
+                raise LocalStackError(f"supervisord does not start, see {self._log_file}: {reason}")
             time.sleep(0.02)
 
     def start(self, names: Iterable[str]) -> None:
@@ -168,7 +165,8 @@ class Supervision:
             self._call("shutdown")
         if hurry():
             self._kill_programs()
-        self._process.wait(_ORPHAN_SECONDS)
+        with suppress(TimeoutExpired):
+            self._process.wait(_ORPHAN_SECONDS)
 
     def end(self) -> None:
         """Leave nothing behind, whatever state the programs are in."""
@@ -194,7 +192,7 @@ class Supervision:
             with ServerProxy("http://localhost", transport=transport) as proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
         except (OSError, HTTPException) as error:
-            with suppress(Exception):
+            with suppress(TimeoutExpired):
                 self._process.wait(0.2)
             if self._process.poll() is not None:
                 raise SupervisorGone from error

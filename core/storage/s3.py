@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
@@ -17,11 +18,11 @@ from core.storage.base import CHUNK_BYTES, FileMissing, StorageUnavailable, Stor
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+log = structlog.get_logger("storage")
 T = TypeVar("T")
 
 THREADS = 16
 WAIT_FOR_THREAD_S = 2.0
-DELETE_BATCH = 1000  # the most that one DeleteObjects takes
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -89,16 +90,9 @@ class S3FileStore:
         return StoredFile(key, head["ContentLength"], head["LastModified"])
 
     async def delete(self, keys: Sequence[str]) -> None:
-        for start in range(0, len(keys), DELETE_BATCH):
-            batch: Any = {
-                "Objects": [{"Key": key} for key in keys[start : start + DELETE_BATCH]],
-                "Quiet": True,
-            }
-            answer = await self._run(
-                functools.partial(self._s3.delete_objects, Bucket=self._options.bucket, Delete=batch)
-            )
-            if answer.get("Errors"):
-                raise StorageUnavailable
+        # One by one: the checksum that DeleteObjects wants differs between S3 servers.
+        for key in keys:
+            await self._run(functools.partial(self._s3.delete_object, Bucket=self._options.bucket, Key=key))
 
     async def list_files(self, prefix: str) -> AsyncIterator[StoredFile]:
         after = ""
@@ -189,8 +183,10 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except ClientError as cause:
-        if cause.response.get("Error", {}).get("Code") in _MISSING:
+        code = cause.response.get("Error", {}).get("Code")
+        if code in _MISSING:
             raise FileMissing from cause
+        log.warning("storage_refused", code=code, operation=cause.operation_name)
         raise StorageUnavailable from cause
     except (BotoCoreError, HTTPClientError, ConnectionError, TimeoutError) as cause:
         raise StorageUnavailable from cause

@@ -9,7 +9,18 @@ from collections.abc import Mapping, Sequence
 import pikepdf
 from reportlab.pdfgen import canvas
 
-WORDS = ["contract", "invoice", "delivery", "warranty", "payment", "supplier", "customer", "agreement", "schedule", "appendix"]
+WORDS = [
+    "contract",
+    "invoice",
+    "delivery",
+    "warranty",
+    "payment",
+    "supplier",
+    "customer",
+    "agreement",
+    "schedule",
+    "appendix",
+]
 MEDIA = b"/MediaBox [0 0 595 842]"
 
 

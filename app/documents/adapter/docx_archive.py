@@ -45,9 +45,9 @@ class ArchiveRefused(Exception):
     """The archive breaks a rule; `code` is the problem code of an upload."""
 
     def __init__(self, code: Code, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
         self.code: Code = code
-        self.reason = reason
+        self.reason = reason[:300]  # names in an archive are up to 64 KiB long
+        super().__init__(f"{code}: {self.reason}")
 
 
 @dataclass(frozen=True, slots=True)

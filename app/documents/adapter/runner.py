@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -77,13 +78,16 @@ class ChildProcessRunner:
         progress = _Progress(report)
         needed = [name for name in processor.needs if not (_need(request, name) / "result.json").exists()]
         step = (READ_TO - READ_FROM) / 2 / max(len(needed), 1)
+        read: list[Completed] = []
         for index, name in enumerate(needed):
             progress.span = (READ_FROM + index * step, READ_FROM + (index + 1) * step)
             outcome = self._run_needed(request, name, stop, progress)
             if not isinstance(outcome, Completed):
                 return outcome
+            read.append(outcome)
         progress.span = (READ_FROM + len(needed) * step, READ_TO)
-        return _Attempt(self._program, processor, request, request.workdir, stop, progress).run()
+        outcome = _Attempt(self._program, processor, request, request.workdir, stop, progress).run()
+        return _on_top_of(outcome, read)
 
     def _run_needed(self, request: RunRequest, name: str, stop: StopFlag, progress: _Progress) -> RunOutcome:
         processor = self._registry.find(name)
@@ -95,6 +99,15 @@ class ChildProcessRunner:
         if isinstance(outcome, Completed):
             (folder / "result.json").write_text(json.dumps(outcome.value()), "utf-8")
         return outcome
+
+
+def _on_top_of(outcome: RunOutcome, read: list[Completed]) -> RunOutcome:
+    """What was made of partial results is partial, for their reasons."""
+    if not isinstance(outcome, Completed):
+        return outcome
+    warnings = (*(warning for one in read for warning in one.warnings), *outcome.warnings)
+    partial = outcome.partial or any(one.partial for one in read)
+    return dataclasses.replace(outcome, partial=partial, warnings=warnings[: limits.WARNINGS])
 
 
 def _need(request: RunRequest, name: str) -> Path:
@@ -157,7 +170,7 @@ class _Attempt:
             version=self.processor.version,
             result=self._result(collector),
             partial=collector.partial,
-            warnings=tuple(collector.warnings[: limits.WARNINGS]),
+            warnings=tuple(collector.warnings),
             files=tuple(files),
             usage=self._usage(),
         )

@@ -23,6 +23,7 @@ from app.documents.domain.processors import ErrorCode, StopFlag, StopReason
 OUT_OF_MEMORY_EXIT = 71
 PR_SET_DUMPABLE = 4
 EXIT_POLL_S = 0.005
+REASON_CHARACTERS = 300
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS})
 
 
@@ -180,7 +181,11 @@ class _Child:
         if cause is not None and cause.stopped:
             return cause.code, cause.reason
         if self.final is not None:
-            return (self.final.code, self.final.detail) if isinstance(self.final, Fatal) else (None, self.final.ev)
+            return (
+                (self.final.code, self.final.detail[:REASON_CHARACTERS])
+                if isinstance(self.final, Fatal)
+                else (None, self.final.ev)
+            )
         if cause is not None:
             return cause.code, cause.reason
         if exit_code == -signal.SIGXCPU or (foreign_kill and self.cpu_s >= self.bounds.cpu_s):

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,12 +118,13 @@ class Stack:
 
 
 @pytest.fixture
-def run_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """Starts stacks, in the test's own folder by default."""
+def run_stack() -> Iterator[Callable[..., Stack]]:
+    """Starts stacks, all of them by default on one data folder whose path is short enough for a socket."""
     stacks: list[Stack] = []
+    own = Path(tempfile.mkdtemp(prefix="stack-"))
 
     def start(data_dir: Path | None = None, **options: str) -> Stack:
-        stacks.append(Stack(data_dir or tmp_path / "data", **options))
+        stacks.append(Stack(data_dir or own / "data", **options))
         return stacks[-1]
 
     try:
@@ -131,3 +134,4 @@ def run_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
             stack.end()
     for stack in stacks:
         stack.check()
+    shutil.rmtree(own)

@@ -29,7 +29,7 @@ from app.documents.domain.processors import (
 )
 
 MODULE = CHILD.parent.parent
-FAKE_LIMITS = Limits(memory_mib=512, cpu_s=5, wall_s=10, stall_s=5, out_mib=64)
+FAKE_LIMITS = Limits(memory_mib=512, cpu_s=5, wall_s=10, stall_s=3, out_mib=64)
 FAKE_HEAD = """
 import json, os, signal, sys, time
 

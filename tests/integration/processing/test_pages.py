@@ -60,6 +60,14 @@ def test_pages_that_end_their_child_are_lost_alone(pages: int, bombs: list[int],
     assert [page.number for page in ran.extraction.pages] == [n for n in range(1, pages + 1) if n not in bombs]
 
 
+def test_a_page_that_cannot_be_read_is_lost_without_its_child(bench: Bench) -> None:
+    content = pdfs.pages_pdf([pdfs.stream(pdfs.text(f"page {n}")) for n in (1, 2, 3)])
+    ran = bench.run(content.replace(b"12 0 obj\n<< /Type /Page ", b"12 0 obj\n<< /Type /Pxge "))
+    assert ran.warnings == [(2, "document_corrupt")]
+    assert ran.texts == ["page 1", "", "page 3"]
+    assert ran.completed.partial
+
+
 def test_only_bad_pages_fail_with_the_first_code_after_nine(bench: Bench) -> None:
     ran = bench.run(pdfs.with_bombs(12, range(1, 13)))
     assert ran.code == "memory_limit"
@@ -68,7 +76,7 @@ def test_only_bad_pages_fail_with_the_first_code_after_nine(bench: Bench) -> Non
 
 def test_a_long_document_goes_from_child_to_child(root: Path) -> None:
     line = "BT /F 6 Tf 40 {y} Td (The quick brown fox jumps over the lazy dog and runs on) Tj ET "
-    dense = "".join(line.format(y=800 - 7 * row) for row in range(90)).encode()
+    dense = "".join(line.format(y=780 - 14 * row) for row in range(50)).encode()
     content = pdfs.pages_pdf([pdfs.stream(dense + pdfs.text(f"page {n}")) for n in range(1, 2001)])
     ran = Bench(root, more=(extract_within(handover_cpu_s=0.5),)).run(content)
     assert not ran.completed.partial

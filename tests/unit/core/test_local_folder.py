@@ -3,12 +3,13 @@
 import os
 import socket
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from core.local.folder import LocalStackError, held, open_folder
-from core.local.ports import free_port, is_free, port_near, require_free
+from core.local.ports import Ports, is_free, require_free
 from core.local.servers import last_words
 
 
@@ -47,15 +48,24 @@ def test_a_large_log_is_set_aside(tmp_path: Path) -> None:
 
 def test_a_taken_port_is_refused_or_passed_over() -> None:
     said = []
-    with socket.create_server(("127.0.0.1", free_port())) as taken:
+    with closing(Ports()) as ports, socket.create_server(("127.0.0.1", ports.any())) as taken:
         port = taken.getsockname()[1]
         assert not is_free(port)
         with pytest.raises(LocalStackError, match=f"port {port} on 127.0.0.1 is taken: .*--port"):
             require_free(port)
-        near = port_near(port, part="Redis", log=lambda event, **fields: said.append((event, fields)))
+        near = ports.near(port, part="Redis", log=lambda event, **fields: said.append((event, fields)))
     assert port < near < port + 100
     assert said == [("port_taken", {"part": "Redis", "port": port, "used": near})]
     require_free(port)
+
+
+def test_a_port_belongs_to_one_stack_even_while_nothing_listens_there() -> None:
+    with closing(Ports()) as ports:
+        port = ports.any()
+        with closing(Ports()) as others:
+            assert others.near(port, part="Redis") != port
+    with closing(Ports()) as others:
+        assert others.near(port, part="Redis") == port
 
 
 def test_the_last_words_of_a_server_are_its_last_fault(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""One suite for every adapter of FileStore: S3 (real) and local files."""
+
+import io
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from core.local.stack import LocalServers
+from core.storage.base import FileMissing, FileStore, StorageUnavailable
+from core.storage.local import LocalFileStore
+from core.storage.s3 import S3FileStore, S3Options
+
+BYTES = bytes(range(256)) * 20_000  # 5 MB: several chunks
+
+
+def s3_options(servers: LocalServers, endpoint: str | None = None) -> S3Options:
+    return S3Options(
+        bucket=servers.s3_bucket,
+        endpoint_url=endpoint or servers.s3_endpoint_url,
+        public_endpoint_url=None,
+        access_key_id=servers.s3_access_key,
+        secret_access_key=servers.s3_secret_key,
+        region=servers.s3_region,
+    )
+
+
+@pytest.fixture(params=["s3", "local"])
+async def store(request: pytest.FixtureRequest, servers: LocalServers, tmp_path: Path) -> AsyncIterator[FileStore]:
+    store: FileStore = (
+        S3FileStore(s3_options(servers)) if request.param == "s3" else LocalFileStore(tmp_path / "files", [b"k" * 32])
+    )
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def whole(store: FileStore, key: str, start: int = 0, end: int | None = None) -> bytes:
+    async with store.read(key, start, end) as chunks:
+        return b"".join([chunk async for chunk in chunks])
+
+
+async def test_what_is_put_is_read_back(store: FileStore, tmp_path: Path) -> None:
+    await store.put("_dossier/t/a", io.BytesIO(BYTES), "application/pdf")
+    assert await whole(store, "_dossier/t/a") == BYTES
+    await store.get("_dossier/t/a", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == BYTES
+    found = await store.stat("_dossier/t/a")
+    assert (found.key, found.size) == ("_dossier/t/a", len(BYTES))
+
+
+async def test_a_source_is_stored_from_its_start(store: FileStore) -> None:
+    source = io.BytesIO(b"abc")
+    source.read()
+    await store.put("_dossier/t/start", source, "text/plain")
+    assert await whole(store, "_dossier/t/start") == b"abc"
+
+
+async def test_parts_are_read_by_their_bounds(store: FileStore) -> None:
+    await store.put("_dossier/t/part", io.BytesIO(BYTES), "application/pdf")
+    for start, end in ((0, 0), (10, 2_000_000), (len(BYTES) - 3, len(BYTES) - 1), (5, None)):
+        assert await whole(store, "_dossier/t/part", start, end) == BYTES[start : None if end is None else end + 1]
+
+
+async def test_an_empty_object_is_an_object(store: FileStore) -> None:
+    await store.put("_dossier/t/empty", io.BytesIO(b""), "text/plain")
+    assert await whole(store, "_dossier/t/empty") == b""
+
+
+async def test_putting_again_replaces(store: FileStore) -> None:
+    for content in (b"one", b"two"):
+        await store.put("_dossier/t/again", io.BytesIO(content), "text/plain")
+    assert await whole(store, "_dossier/t/again") == b"two"
+
+
+async def test_what_is_not_there_is_missing(store: FileStore, tmp_path: Path) -> None:
+    with pytest.raises(FileMissing):
+        await store.stat("_dossier/t/none")
+    with pytest.raises(FileMissing):
+        await store.get("_dossier/t/none", tmp_path / "copy")
+    with pytest.raises(FileMissing):
+        await whole(store, "_dossier/t/none")
+    await store.delete(["_dossier/t/none"])
+
+
+async def test_lists_hold_all_keys_of_a_prefix_in_order(store: FileStore) -> None:
+    keys = [f"_dossier/list/{number:04d}" for number in range(25)]
+    for key in (*reversed(keys), "_dossier/listing"):
+        await store.put(key, io.BytesIO(b"x"), "text/plain")
+    assert [file.key async for file in store.list_files("_dossier/list/")] == keys
+    await store.delete(keys[:20])
+    assert [file.key async for file in store.list_files("_dossier/list/")] == keys[20:]
+    assert [file.key async for file in store.list_files("_dossier/nothing/")] == []
+
+
+async def test_a_link_carries_the_headers_of_its_answer(store: FileStore) -> None:
+    await store.put("_dossier/t/link", io.BytesIO(b"%PDF"), "application/pdf")
+    headers = {"Content-Type": "application/pdf", "Content-Disposition": 'attachment; filename="a b.pdf"'}
+    url = await store.url("_dossier/t/link", expires_s=60, headers=headers)
+    if isinstance(store, LocalFileStore):
+        query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        assert store.url_allows("_dossier/t/link", query)
+        assert not store.url_allows("_dossier/t/other", query)
+        assert not store.url_allows("_dossier/t/link", {**query, "expires": "9999999999"})
+        assert not store.url_allows("_dossier/t/link", {})
+        expired = await store.url("_dossier/t/link", expires_s=-1, headers=headers)
+        assert not store.url_allows("_dossier/t/link", dict(p.split("=") for p in urlsplit(expired).query.split("&")))
+    else:
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"%PDF"
+            assert answer.headers["Content-Disposition"] == headers["Content-Disposition"]
+
+
+async def test_an_outage_is_told_as_one(servers: LocalServers, tmp_path: Path) -> None:
+    away = S3FileStore(s3_options(servers, "http://127.0.0.1:9"))
+    await away.open()
+    for call in (away.ping(), away.put("k", io.BytesIO(b"x"), "text/plain"), away.get("k", tmp_path / "k")):
+        with pytest.raises(StorageUnavailable):
+            await call
+    await away.close()
+
+
+async def test_keys_never_leave_the_folder(tmp_path: Path) -> None:
+    store = LocalFileStore(tmp_path / "files", [b"k" * 32])
+    await store.open()
+    for key in ("../outside", "a/../../b", "/etc/passwd", "", "a//b", ".drafts/x", "a/\0"):
+        with pytest.raises(ValueError, match="not a key"):
+            await store.put(key, io.BytesIO(b"x"), "text/plain")
+    await store.close()

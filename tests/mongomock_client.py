@@ -1,0 +1,77 @@
+"""MongoDB without a server: mongomock-motor behind the interface of PyMongo's async client that Beanie 2 uses."""
+
+from typing import Any
+
+from mongomock_motor import AsyncMongoMockClient
+
+
+class MockClient:
+    """As much of AsyncMongoClient as the repositories of the server-free tier touch."""
+
+    def __init__(self) -> None:
+        self._client: Any = AsyncMongoMockClient(tz_aware=True)
+        self.admin = self
+
+    def __getitem__(self, name: str) -> "_Database":
+        return _Database(self._client[name])
+
+    async def command(self, *_: Any) -> dict[str, Any]:
+        return {"ok": 1.0}
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Database:
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    def __getitem__(self, name: str) -> "_Collection":
+        return _Collection(self._database[name])
+
+    def get_collection(self, name: str, **_: Any) -> "_Collection":
+        return self[name]
+
+    async def command(self, *_: Any) -> dict[str, Any]:
+        return {"ok": 1.0, "version": "6.0.0"}
+
+    async def list_collection_names(self, **_: Any) -> list[str]:
+        names: list[str] = await self._database.list_collection_names()
+        return names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+
+class _Collection:
+    def __init__(self, collection: Any) -> None:
+        self._collection = collection
+
+    def find(self, *args: Any, **options: Any) -> "_Cursor":
+        return _Cursor(self._collection.find(*args, **options))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._collection, name)
+
+
+class _Cursor:
+    """Motor's `to_list` wants a length, PyMongo's does not; mongomock knows no time limit."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def sort(self, *args: Any) -> "_Cursor":
+        return _Cursor(self._cursor.sort(*args))
+
+    def limit(self, count: int) -> "_Cursor":
+        return _Cursor(self._cursor.limit(count))
+
+    def max_time_ms(self, _: int) -> "_Cursor":
+        return self
+
+    async def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._cursor.to_list(length)
+        return rows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)

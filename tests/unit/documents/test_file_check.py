@@ -1,0 +1,90 @@
+"""What an upload is, by its structure."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from app.documents.adapter.file_check import check_file
+from app.documents.domain.processors import DOCX, PDF, FileRefused
+from tests.corpus import docxs, pdfs
+from tests.corpus.hostile import CASES, OK, Case
+
+LIGHT = [case for case in CASES if case.name != "5-million-elements.docx"]
+
+
+def code_of(content: bytes, filename: str) -> str:
+    try:
+        check_file(io.BytesIO(content), filename)
+    except FileRefused as refused:
+        return refused.code
+    return OK
+
+
+@pytest.mark.parametrize("case", LIGHT, ids=lambda case: case.name)
+def test_each_file_is_taken_or_refused_with_its_code(case: Case) -> None:
+    content = case.make()
+    started = time.process_time()
+    assert code_of(content, case.name) == case.upload
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "content_type"),
+    [(pdfs.pdf(["a"]), "a.pdf", PDF), (docxs.docx(["a"]), "b.DOCX", DOCX), (docxs.strict(), "c.docx", DOCX)],
+)
+def test_type_size_and_hash_are_found_here(content: bytes, filename: str, content_type: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(content)
+    with tempfile.SpooledTemporaryFile(max_size=10) as spooled:
+        spooled.write(content)
+        for file in (io.BytesIO(content), tmp_path / "x", spooled):
+            checked = check_file(file, filename)  # type: ignore[arg-type]
+            assert checked.content_type == content_type
+            assert checked.size == len(content)
+            assert checked.sha256 == hashlib.sha256(content).hexdigest()
+        assert spooled.tell() == 0
+
+
+@pytest.mark.parametrize("filename", ["a", "a.txt", "pdf", "a.pdf.exe", ""])
+def test_another_extension_is_no_document(filename: str) -> None:
+    assert code_of(pdfs.pdf(["a"]), filename) == "unsupported_file_type"
+
+
+def test_an_empty_file_of_another_extension_is_no_document_either() -> None:
+    assert code_of(b"", "a.txt") == "unsupported_file_type"
+
+
+def test_bytes_behind_the_end_are_remarked() -> None:
+    assert check_file(io.BytesIO(pdfs.pdf(["a"]) + b"PK more"), "a.pdf").remarks == ("trailing_data",)
+    assert check_file(io.BytesIO(pdfs.pdf(["a"]) + b"\r\n\0"), "a.pdf").remarks == ()
+
+
+@pytest.mark.parametrize("padding", range(2**20 - 12, 2**20 + 3))
+def test_the_end_of_a_pdf_is_found_across_pieces(padding: int) -> None:
+    start = b"%PDF-1.7\n"
+    content = start + b" " * (padding - len(start)) + b"startxref\n9\n%%EOF\nmore"
+    assert check_file(io.BytesIO(content), "a.pdf").remarks == ("trailing_data",)
+
+
+def test_a_comment_behind_the_archive_is_no_damage() -> None:
+    content = bytearray(docxs.with_parts())
+    content[-2:] = (5).to_bytes(2, "little")
+    assert code_of(bytes(content) + b"words", "a.docx") == OK
+
+
+def test_the_api_loads_no_parser_of_documents() -> None:
+    script = (
+        "import sys\n"
+        "import app.documents.adapter.file_check, app.documents.adapter.registry, app.documents.adapter.docx_archive\n"
+        "heavy = {'pypdfium2', 'pypdfium2_raw', 'PIL', 'py3langid', 'numpy', 'lxml', 'docx', 'xml.etree', 'xml.dom'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert ran.stdout.strip() == "[]"
