@@ -1,5 +1,7 @@
 """The entry point: `python main.py --env local` starts everything; `--role` starts one part of it."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import os
@@ -7,9 +9,12 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from core.config import Settings
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -85,18 +90,28 @@ def openapi() -> None:
 
 
 def _serve(role: Role, host: str, port: int, workers: int) -> int:
-    from app.modules import selected
     from core.config import load_settings
     from core.logging import configure_logging
 
     settings = load_settings()
-    selected(settings)
+    _check(settings)
     if role is Role.all:
         from app.local import run_all
 
         configure_logging("local", level=settings.log_level, fmt=_log_format())
         return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers)
     return _serve_api(host, port, workers) if role is Role.api else _serve_celery(role)
+
+
+def _check(settings: Settings) -> None:
+    """What is wrong is told here, in one line, and not by each process on its own."""
+    from app.documents.adapter.registry import load_processors
+    from app.modules import selected
+    from core.security.tokens import load_signing_keys
+
+    selected(settings)
+    load_signing_keys(settings.jwt_private_keys)
+    load_processors()
 
 
 def _serve_api(host: str, port: int, workers: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import celery.apps.worker
 import structlog
+from billiard.util import get_logger
 from celery import Celery
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
@@ -75,6 +76,7 @@ def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
     def _logging(**_: Any) -> None:
         configure_logging(service, level=settings.log_level, fmt=settings.log_format)
         init_sentry(settings, service)
+        get_logger().propagate = True  # the pool's own logger, which nobody would listen to
         # It would print its own sentences to stdout.
         celery.apps.worker.safe_say = lambda text, *_: log.info("celery", message=text)  # type: ignore[attr-defined]
 

@@ -30,46 +30,96 @@ class Settings(BaseSettings):
         frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
     )
 
-    app_env: str = "local"
-    app_modules: CommaList = ("all",)
-    data_dir: Path = Path(".data")
+    app_env: str = Field(
+        default="local",
+        description="name of the environment: `local`, `prod` or your own; `--env` sets it, an `.env` file cannot",
+    )
+    app_modules: CommaList = Field(
+        default=("all",), description="`all`, or a comma list of the modules that this process has"
+    )
+    data_dir: Path = Field(
+        default=Path(".data"), description="folder of local data: embedded servers, generated keys, beat's schedule"
+    )
 
-    mongo_url: SecretStr | None = None
-    mongo_db: str = Field(default="dossier", pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,37}$")
-    redis_url: SecretStr | None = None
-    storage_backend: Literal["s3", "local"] = "s3"
-    storage_local_path: Path | None = None
-    s3_endpoint_url: str | None = None
-    s3_public_endpoint_url: str | None = None
-    s3_bucket: str = "dossier"
-    aws_access_key_id: str | None = None
-    aws_secret_access_key: SecretStr | None = None
-    aws_region: str = "us-east-1"
+    mongo_url: SecretStr | None = Field(
+        default=None, description="MongoDB's connection string; required in prod, with credentials"
+    )
+    mongo_db: str = Field(
+        default="dossier",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,37}$",
+        description="prefix of the databases, one per module: `<MONGO_DB>_<module>`",
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="Redis' address: cache, limits and broker; required in prod, with credentials"
+    )
+    storage_backend: Literal["s3", "local"] = Field(
+        default="s3", description="where documents lie: `s3`, or `local` for files in a folder"
+    )
+    storage_local_path: Path | None = Field(default=None, description="where `local` keeps its files")
+    s3_endpoint_url: str | None = Field(default=None, description="where the application reaches S3; required in prod")
+    s3_public_endpoint_url: str | None = Field(
+        default=None, description="what presigned URLs carry, when clients reach S3 elsewhere"
+    )
+    s3_bucket: str = Field(default="dossier", description="bucket of our own objects")
+    aws_access_key_id: str | None = Field(default=None, description="who we are to S3; required in prod")
+    aws_secret_access_key: SecretStr | None = Field(
+        default=None, description="the secret that goes with it; required in prod"
+    )
+    aws_region: str = Field(default="us-east-1", description="region of the bucket")
 
-    registration_open: bool | None = None
-    access_token_ttl: int = Field(default=600, gt=0)
-    refresh_token_ttl: int = Field(default=604_800, gt=0)
-    refresh_grace_seconds: int = Field(default=10, ge=0, le=60)
-    session_max_ttl: int = Field(default=2_592_000, gt=0)
-    jwt_private_keys: CommaList = ()
-    jwt_issuer: str = "dossier"
-    secret_keys: SecretStr | None = None
-    password_min_length: int = Field(default=8, ge=1, le=1024)
-    password_hash_concurrency: int = Field(default=min(4, os.cpu_count() or 1), ge=1)
+    registration_open: bool | None = Field(default=None, description="whether `POST /auth/register` is open")
+    access_token_ttl: int = Field(default=600, gt=0, description="seconds that an access token lives")
+    refresh_token_ttl: int = Field(
+        default=604_800, gt=0, description="seconds that a refresh token lives; also the idle life of a session"
+    )
+    refresh_grace_seconds: int = Field(
+        default=10, ge=0, le=60, description="0–60: how long the previous refresh token still gets the same successor"
+    )
+    session_max_ttl: int = Field(default=2_592_000, gt=0, description="seconds; absolute life of a session")
+    jwt_private_keys: CommaList = Field(
+        default=(), description="files of P-256 keys in PEM, comma list: the first signs, all verify; required in prod"
+    )
+    jwt_issuer: str = Field(default="dossier", description="`iss` of the tokens")
+    secret_keys: SecretStr | None = Field(
+        default=None,
+        description="roots of all derived keys, comma list of base64 of 32 bytes: the first writes, all read",
+    )
+    password_min_length: int = Field(default=8, ge=1, le=1024, description="characters that a password must have")
+    password_hash_concurrency: int = Field(
+        default=min(4, os.cpu_count() or 1), ge=1, description="passwords hashed at a time in one process"
+    )
 
-    max_upload_bytes: int = Field(default=52_428_800, ge=1)
-    upload_concurrency: int = Field(default=8, ge=1)
-    upload_wait_seconds: float = Field(default=60, ge=0)
-    cors_origins: CommaList = ()
-    docs_enabled: bool | None = None
+    max_upload_bytes: int = Field(default=52_428_800, ge=1, description="bytes of one uploaded file")
+    upload_concurrency: int = Field(
+        default=8, ge=1, description="uploads read at a time in one process; further ones wait unread"
+    )
+    upload_wait_seconds: float = Field(
+        default=60, ge=0, description="how long such an upload waits before 503 `overloaded`"
+    )
+    cors_origins: CommaList = Field(default=(), description="origins of browser applications, exact, comma list")
+    docs_enabled: bool | None = Field(
+        default=None, description="whether `/docs`, `/redoc` and `/openapi.json` are there"
+    )
 
-    scan_allowed_buckets: CommaList = ()
+    scan_allowed_buckets: CommaList = Field(
+        default=(), description="buckets that a folder's source may name, comma list"
+    )
 
-    processing_lease_seconds: float = Field(default=30, gt=0)
-    reconcile_interval_seconds: float = Field(default=10, gt=0)
-    sentry_dsn: SecretStr | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    processing_lease_seconds: float = Field(
+        default=30, gt=0, description="after this long without a sign of life a run is taken from its worker"
+    )
+    reconcile_interval_seconds: float = Field(
+        default=10, gt=0, description="how often lost wake-ups and dead runs are looked for"
+    )
+    sentry_dsn: SecretStr | None = Field(
+        default=None, description="where unexpected errors are reported; off when empty"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="`debug`, `info`, `warning` or `error`"
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="`json` or `console`; `main.py` takes `console` when stdout is a terminal"
+    )
 
     @field_validator("app_modules", "jwt_private_keys", "cors_origins", "scan_allowed_buckets", mode="before")
     @classmethod

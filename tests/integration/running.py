@@ -79,6 +79,8 @@ class Running:
 
     def events(self) -> list[dict[str, Any]]:
         """Everything printed, as objects; a line that is none fails the test."""
+        odd = [line for line in self.lines if not line.startswith("{")]
+        assert odd == [], odd[:20]
         found: list[dict[str, Any]] = [json.loads(line) for line in list(self.lines)]
         return found
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.documents.domain import limits
 from app.documents.domain.processors import DOCX, PDF, NoOptions, RegisteredProcessor
+from core.config import ConfigError
 
 GROUP = "dossier.processors"
 DEFAULT = "extract"
@@ -21,7 +22,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class BrokenProcessorPackage(Exception):
+class BrokenProcessorPackage(ConfigError):
     """A package that registers a processor nobody can run; its one line names the package."""
 
 
