@@ -36,7 +36,10 @@ def run(
     modules: Annotated[str | None, typer.Option(help="`all` or a comma list (APP_MODULES)")] = None,
     host: Annotated[str, typer.Option(help="Address of the API")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of the API")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Processes of the API (1) or children of the worker (one per core)"),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where local data lies (DATA_DIR, default .data)")] = None,
 ) -> None:
     """Run Dossier."""
@@ -89,7 +92,7 @@ def openapi() -> None:
     raise typer.Exit(_guarded(show))
 
 
-def _serve(role: Role, host: str, port: int, workers: int) -> int:
+def _serve(role: Role, host: str, port: int, workers: int | None) -> int:
     from core.config import load_settings
     from core.logging import configure_logging
 
@@ -99,8 +102,8 @@ def _serve(role: Role, host: str, port: int, workers: int) -> int:
         from app.local import run_all
 
         configure_logging("local", level=settings.log_level, fmt=_log_format())
-        return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers)
-    return _serve_api(host, port, workers) if role is Role.api else _serve_celery(role)
+        return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers or 1)
+    return _serve_api(host, port, workers or 1) if role is Role.api else _serve_celery(role, workers)
 
 
 def _check(settings: Settings) -> None:
@@ -136,13 +139,15 @@ def _serve_api(host: str, port: int, workers: int) -> int:
     return 0
 
 
-def _serve_celery(role: Role) -> NoReturn:
+def _serve_celery(role: Role, children: int | None) -> NoReturn:
     # Celery reads it when it is imported: SIGTERM then asks for a soft shutdown.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     os.environ.setdefault("DOSSIER_SERVICE", role.value)
     from app.worker import QUEUES, celery_app
 
     worker = ["worker", f"--queues={','.join(QUEUES)}", "--without-gossip", "--without-mingle"]
+    if children is not None:
+        worker.append(f"--concurrency={children}")
     celery_app().start(["--quiet", *(["beat", "--pidfile="] if role is Role.beat else worker)])
 
 

@@ -27,6 +27,8 @@ Role = Literal["api", "worker"]
 
 
 def _signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
+    if settings.is_prod and not settings.jwt_private_keys:
+        raise ConfigError("JWT_PRIVATE_KEYS: must be set in prod, where no key is generated")
     paths: tuple[str | Path, ...] = settings.jwt_private_keys
     return load_signing_keys(paths or (ensure_local_signing_key(settings.data_dir),))
 
@@ -71,7 +73,7 @@ class Container(containers.DeclarativeContainer):
     )
     wake_ups = providers.Singleton(WakeUps, celery, dropped=providers.Object(metrics.wakeups_dropped.inc))
     signing_keys = providers.Singleton(_signing_keys, settings)
-    keys = providers.Singleton(derived_keys, settings, signing_keys)
+    keys = providers.Singleton(derived_keys, settings, signing_keys.provider)
     cursors = providers.Singleton(Cursors, providers.Callable(_first, keys, "cursor"))
     files = providers.Singleton(_file_store, settings, keys, role)
     passwords = providers.Singleton(Passwords, settings.provided.password_hash_concurrency)

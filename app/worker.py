@@ -43,6 +43,7 @@ def celery_app() -> Celery:
     settings = load_settings()
     if settings.redis_url is None:
         raise ConfigError("REDIS_URL: must be set, or start with `python main.py --env local`")
+    settings.data_dir.mkdir(parents=True, exist_ok=True)  # beat keeps its schedule there
     app = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
     app.conf.beat_schedule = {}
     process = WorkerProcess(lambda: _opened(settings))

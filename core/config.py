@@ -26,9 +26,7 @@ class ConfigError(Exception):
 class Settings(BaseSettings):
     """Everything an operator may set; `docs/configuration.md` says what each means."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, env_ignore_empty=True)
 
     app_env: str = Field(
         default="local",
@@ -229,7 +227,7 @@ def _missing_in_prod(settings: Settings) -> list[str]:
     needed: dict[str, object] = {
         "MONGO_URL": settings.mongo_url,
         "REDIS_URL": settings.redis_url,
-        "JWT_PRIVATE_KEYS": settings.jwt_private_keys,
+        "JWT_PRIVATE_KEYS": settings.jwt_private_keys or settings.secret_keys,  # a worker needs no signing key
     }
     if settings.storage_backend == "s3":
         needed |= {
@@ -237,8 +235,4 @@ def _missing_in_prod(settings: Settings) -> list[str]:
             "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
             "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key,
         }
-    return [
-        f"{name}: must be set in prod, nothing is embedded there"
-        for name, value in needed.items()
-        if not value
-    ]
+    return [f"{name}: must be set in prod, nothing is embedded there" for name, value in needed.items() if not value]

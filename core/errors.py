@@ -65,9 +65,7 @@ class Invalid(AppError):
     code = "validation_failed"
     title = "The request is not acceptable"
 
-    def __init__(
-        self, detail: str | None = None, *, pointer: str | None = None, rule: str | None = None
-    ) -> None:
+    def __init__(self, detail: str | None = None, *, pointer: str | None = None, rule: str | None = None) -> None:
         """`pointer`: JSON pointer of the offending value; `rule`: what it breaks, where the code does not say it."""
         self.pointer, self.rule = pointer, rule
         super().__init__(detail)

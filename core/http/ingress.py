@@ -54,9 +54,7 @@ class RouteTable:
 class Ingress:
     """Refuses what can be refused unread; hands the principal on in `scope["state"]`."""
 
-    def __init__(
-        self, app: ASGIApp, *, table: RouteTable, authenticators: Mapping[str, Authenticate]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, table: RouteTable, authenticators: Mapping[str, Authenticate]) -> None:
         self.app, self.table, self.authenticators = app, table, authenticators
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,17 +98,12 @@ def _rule(route: BaseRoute, settings: Settings) -> Rule:
         route.path,
         compile_path(route.path)[0],
         dict.fromkeys(methods, credential),
-        {
-            method: limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES)
-            for method in methods
-        },
+        {method: limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES) for method in methods},
     )
 
 
 def _joined(one: Rule, other: Rule) -> Rule:
-    return Rule(
-        one.template, one.pattern, {**one.credentials, **other.credentials}, {**one.limits, **other.limits}
-    )
+    return Rule(one.template, one.pattern, {**one.credentials, **other.credentials}, {**one.limits, **other.limits})
 
 
 def _allowed(rule: Rule) -> tuple[str, ...]:
@@ -123,10 +116,7 @@ def _first_segment(path: str) -> str:
 
 
 def _check_shape(scope: Scope, headers: Headers) -> None:
-    if (
-        len(headers) > MAX_HEADERS
-        or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES
-    ):
+    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
         raise HeadersTooLarge
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_URI_BYTES:
         raise TooLong

@@ -38,11 +38,7 @@ class Cursors:
 
     def encode(self, position: Position, scope: bytes) -> str:
         payload = orjson.dumps([int(position.created_at.timestamp() * 1000), position.id])
-        return (
-            base64.urlsafe_b64encode(b"\x01" + payload + _mac(self._keys[0], payload, scope))
-            .decode()
-            .rstrip("=")
-        )
+        return base64.urlsafe_b64encode(b"\x01" + payload + _mac(self._keys[0], payload, scope)).decode().rstrip("=")
 
     def decode(self, text: str | None, scope: bytes) -> Position | None:
         """Raises CursorInvalid when it was altered or comes from another list."""
@@ -53,9 +49,7 @@ class Cursors:
         except (binascii.Error, ValueError) as cause:
             raise CursorInvalid from cause
         payload, mac = raw[1:-16], raw[-16:]
-        if raw[:1] != b"\x01" or not any(
-            hmac.compare_digest(mac, _mac(key, payload, scope)) for key in self._keys
-        ):
+        if raw[:1] != b"\x01" or not any(hmac.compare_digest(mac, _mac(key, payload, scope)) for key in self._keys):
             raise CursorInvalid
         milliseconds, last_id = orjson.loads(payload)
         return Position(datetime.fromtimestamp(milliseconds / 1000, UTC), last_id)

@@ -78,14 +78,10 @@ def problem_response(error: BaseException) -> Response:
     if isinstance(error, HTTPException):
         return problem_response(_from_starlette(error))
     if not isinstance(error, AppError):
-        return _render(
-            500, "internal_error", "Internal error", "The request failed; its id leads to the cause."
-        )
+        return _render(500, "internal_error", "Internal error", "The request failed; its id leads to the cause.")
     fields = None
     if isinstance(error, errors.Invalid):
-        fields = [
-            FieldProblem(pointer=error.pointer or "", code=error.rule or error.code, message=error.detail)
-        ]
+        fields = [FieldProblem(pointer=error.pointer or "", code=error.rule or error.code, message=error.detail)]
     return _render(status_of(error), error.code, error.title, error.detail, fields, _headers(error))
 
 
@@ -100,9 +96,7 @@ def responses(*raised: type[AppError]) -> dict[int | str, dict[str, Any]]:
         category = next(parent for parent in error.__mro__ if parent in STATUS)
         by_status.setdefault(STATUS[category], []).append(f"`{error.code}`")
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {
-        status: {"description": ", ".join(codes), "content": content} for status, codes in by_status.items()
-    }
+    return {status: {"description": ", ".join(codes), "content": content} for status, codes in by_status.items()}
 
 
 def _render(
@@ -132,9 +126,7 @@ def _headers(error: AppError) -> dict[str, str]:
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, errors.Unauthenticated):
         invalid = isinstance(error, tokens.TokenInvalid | tokens.TokenExpired | tokens.TokenRevoked)
-        headers["WWW-Authenticate"] = 'Bearer realm="dossier"' + (
-            ', error="invalid_token"' if invalid else ""
-        )
+        headers["WWW-Authenticate"] = 'Bearer realm="dossier"' + (', error="invalid_token"' if invalid else "")
     return headers
 
 

@@ -52,9 +52,7 @@ class StrictRoute(APIRoute):
                 raw = await strict_request.body()
                 if raw:
                     _demand_json(strict_request)
-                    await (
-                        strict_request.json()
-                    )  # here: FastAPI turns every error of its own reading into a 400
+                    await strict_request.json()  # here: FastAPI turns every error of its own reading into a 400
             return await handle(strict_request)
 
         return strict

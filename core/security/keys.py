@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,17 +23,16 @@ class DerivedKeys:
     def derive(self, purpose: str) -> tuple[bytes, ...]:
         """One 32-byte key per root."""
         return tuple(
-            HKDF(hashes.SHA256(), 32, salt=b"dossier/v1", info=purpose.encode()).derive(root)
-            for root in self._roots
+            HKDF(hashes.SHA256(), 32, salt=b"dossier/v1", info=purpose.encode()).derive(root) for root in self._roots
         )
 
 
-def derived_keys(settings: Settings, signing_keys: Sequence[SigningKey]) -> DerivedKeys:
-    """Roots are SECRET_KEYS, or else the private scalars of the signing keys."""
+def derived_keys(settings: Settings, signing_keys: Callable[[], Sequence[SigningKey]]) -> DerivedKeys:
+    """Roots are SECRET_KEYS, or else the private scalars of the signing keys, which are read only then."""
     if settings.secret_keys is not None:
         parts = settings.secret_keys.get_secret_value().split(",")
         return DerivedKeys([base64.b64decode(part.strip()) for part in parts])
-    return DerivedKeys([key.scalar for key in signing_keys])
+    return DerivedKeys([key.scalar for key in signing_keys()])
 
 
 def ensure_local_signing_key(data_dir: Path) -> Path:

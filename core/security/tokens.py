@@ -202,9 +202,7 @@ class TokenCodec:
         texts = [claims[name] for name in ("iss", "aud", "sub", "sid", "jti")]
         _demand(all(type(value) is str for value in texts))
         _demand(claims["iss"] == self._issuer and claims["aud"] == kind.audience)
-        _demand(
-            USER_ID.fullmatch(claims["sub"]) is not None and SESSION_ID.fullmatch(claims["sid"]) is not None
-        )
+        _demand(USER_ID.fullmatch(claims["sub"]) is not None and SESSION_ID.fullmatch(claims["sid"]) is not None)
         if kind is _REFRESH:
             generation, ttl = claims["gen"], self.refresh_ttl
             _demand(type(generation) is int and 1 <= generation < 2**53)

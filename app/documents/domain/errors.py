@@ -61,8 +61,7 @@ class ArchiveBomb(Invalid):
 
 
 REFUSALS: dict[str, type[AppError]] = {
-    error.code: error
-    for error in (UnsupportedFileType, FileCorrupt, FileEncrypted, MacroNotAllowed, ArchiveBomb)
+    error.code: error for error in (UnsupportedFileType, FileCorrupt, FileEncrypted, MacroNotAllowed, ArchiveBomb)
 }
 
 

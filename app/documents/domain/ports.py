@@ -29,9 +29,7 @@ class Documents(Protocol):
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None: ...
 
-    async def list(
-        self, owner_id: str, filters: Filters, after: Position | None, limit: int
-    ) -> Page[Document]: ...
+    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Document]: ...
 
     async def update(self, document: Document, fields: dict[str, Any]) -> Document | None:
         """Sets fields where the document still is the version given. None where it has changed."""
