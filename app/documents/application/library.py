@@ -71,7 +71,7 @@ class Library:
         self._folders, self._check, self._clock = folders, check, clock
 
     async def upload(self, owner_id: str, upload: Upload) -> tuple[Document, bool]:
-        """The document, and whether it is new. First name, then type, then bytes, then record: no refused file is stored."""
+        """The document, and whether it is new. Name, type, bytes, record, in this order: a refusal stores nothing."""
         filename = _checked_name(upload.filename)
         if upload.folder_id is not None:
             await self._demand_folder(upload.folder_id, owner_id)
