@@ -44,8 +44,8 @@ def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> in
     def on_ready() -> None:
         seconds = time.monotonic() - started
         log.info("ready", url=base, seconds=round(seconds, 1))
-        if sys.stderr.isatty():
-            print(_welcome(base, settings.data_dir, embedded, seconds), file=sys.stderr, flush=True)  # noqa: T201
+        # For people, beside the log: stdout belongs to JSON lines.
+        print(_welcome(base, settings.data_dir, embedded, seconds), file=sys.stderr, flush=True)  # noqa: T201
 
     return run_stack(
         settings.data_dir,

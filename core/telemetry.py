@@ -17,12 +17,20 @@ def init_sentry(settings: Settings, service: str) -> None:
         expected = isinstance((hint.get("exc_info") or (None, None))[1], AppError)
         return None if expected else redact(None, "", event)
 
+    nothing: Any = {"mode": "off"}
     sentry_sdk.init(
         dsn=settings.sentry_dsn.get_secret_value(),
         environment=settings.app_env,
-        send_default_pii=False,
-        include_local_variables=False,
-        max_request_body_size="never",
+        data_collection={
+            "user_info": False,
+            "cookies": nothing,
+            "http_headers": {"request": nothing},
+            "http_bodies": [],
+            "url_query_params": nothing,
+            "database_query_data": False,
+            "queues": False,
+            "stack_frame_variables": False,
+        },
         before_send=scrub,
         server_name=service,
     )

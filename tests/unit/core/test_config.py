@@ -1,0 +1,91 @@
+"""Settings: where they come from, and that a wrong one is named but never shown."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from core.config import ConfigError, load_settings
+
+KEY32 = base64.b64encode(b"k" * 32).decode()
+PROD = {
+    "MONGO_URL": "mongodb://u:p@mongo/", "REDIS_URL": "redis://:p@redis/", "S3_ENDPOINT_URL": "https://s3.example.com",
+    "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "JWT_PRIVATE_KEYS": "/run/secrets/jwt.pem",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_everything_has_a_default_in_local() -> None:
+    settings = load_settings("local")
+    assert (settings.app_env, settings.registration_is_open, settings.docs_are_on) == ("local", True, True)
+
+
+def test_the_environment_comes_before_the_named_file_before_the_common_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("JWT_ISSUER=common\nMONGO_DB=common\nS3_BUCKET=common\n")
+    Path(".env.stage").write_text("MONGO_DB=stage\nS3_BUCKET=stage\n")
+    monkeypatch.setenv("S3_BUCKET", "environment")
+    settings = load_settings("stage")
+    assert (settings.jwt_issuer, settings.mongo_db, settings.s3_bucket) == ("common", "stage", "environment")
+
+
+def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENTRY_DSN", "")
+    monkeypatch.setenv("MAX_UPLOAD_BYTES", "")
+    settings = load_settings("local")
+    assert (settings.sentry_dsn, settings.max_upload_bytes) == (None, 52_428_800)
+
+
+def test_a_secret_is_read_from_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "url").write_text("redis://:hidden@redis/\n")
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "url"))
+    settings = load_settings("local")
+    assert settings.redis_url is not None
+    assert settings.redis_url.get_secret_value() == "redis://:hidden@redis/"
+    assert "hidden" not in repr(settings)
+    monkeypatch.setenv("MONGO_URL_FILE", str(tmp_path / "absent"))
+    with pytest.raises(ConfigError, match=r"^MONGO_URL_FILE: cannot be read$"):
+        load_settings("local")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCESS_TOKEN_TTL", "soon-secret"), ("MONGO_DB", "a secret/name"), ("SECRET_KEYS", "c2VjcmV0"),
+        ("SECRET_KEYS", f"{KEY32},secret"), ("S3_ENDPOINT_URL", "http://secret@host"), ("LOG_FORMAT", "secret"),
+        ("REFRESH_GRACE_SECONDS", "61"), ("PROCESSING_LEASE_SECONDS", "-7"), ("STORAGE_BACKEND", "secret"),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refused:
+        load_settings("local")
+    assert len(refused.value.lines) == 1
+    assert refused.value.lines[0].startswith(f"{name}: ")
+    assert value not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_prod_needs_what_is_embedded_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_settings("prod")
+    assert {line.split(":")[0] for line in refused.value.lines} == set(PROD)
+    for name, value in PROD.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings("prod")
+    assert (settings.registration_is_open, settings.docs_are_on) == (False, False)
+
+
+def test_roots_of_derived_keys_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEYS", f"{KEY32}, {KEY32}")
+    assert load_settings("local").secret_keys is not None
+
+
+@pytest.mark.parametrize("name", ["../x", "Prod", "", "a" * 40])
+def test_the_name_of_an_environment_is_plain(name: str) -> None:
+    if name:
+        with pytest.raises(ConfigError, match="APP_ENV"):
+            load_settings(name)
