@@ -19,6 +19,7 @@ from core.redis import make_redis
 from core.security.keys import DerivedKeys, derived_keys, ensure_local_signing_key
 from core.security.passwords import Passwords
 from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
+from core.stopping import Stopping
 from core.storage.base import FileStore
 from core.storage.local import LocalFileStore
 from core.storage.s3 import S3FileStore, S3Options
@@ -59,6 +60,7 @@ class Container(containers.DeclarativeContainer):
     settings = providers.Dependency(instance_of=Settings)
     role = providers.Dependency(instance_of=str)
     clock = providers.Object(utc_now)
+    stopping = providers.Singleton(Stopping)
 
     mongo = providers.Singleton(
         lambda settings, role: make_client(settings.mongo_url.get_secret_value(), in_worker=role == "worker"),
@@ -88,7 +90,9 @@ class Container(containers.DeclarativeContainer):
     users = providers.Container(
         UsersContainer, settings=settings, clock=clock, passwords=passwords, token_codec=token_codec
     )
-    documents = providers.Container(DocumentsContainer, settings=settings, clock=clock, files=files, wake_ups=wake_ups)
+    documents = providers.Container(
+        DocumentsContainer, settings=settings, clock=clock, files=files, wake_ups=wake_ups, stopping=stopping
+    )
     folders = providers.Container(FoldersContainer, settings=settings, clock=clock, contents=documents.documents)
 
 

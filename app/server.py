@@ -98,6 +98,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with running(container):
         if container.settings().app_env == "local":  # elsewhere it is a step of the roll-out
             await migrate(container)
+        container.stopping().listen()
         # What start-up made stays: a full collection would stop the loop for 50 ms to look at it again.
         gc.collect()
         gc.freeze()

@@ -8,6 +8,7 @@ from beanie import Document, init_beanie
 from pydantic import BaseModel
 from pymongo import DESCENDING, AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     AutoReconnect,
     ConnectionFailure,
@@ -56,12 +57,27 @@ async def init_records(
 ) -> None:
     """Binds each module's records to the database `<prefix>_<module>`; only `migrate` builds indexes."""
     for module, models in records.items():
+        database = client[f"{prefix}_{module}"]
         with translated():
-            await init_beanie(
-                database=client[f"{prefix}_{module}"],
-                document_models=list(models),
-                skip_indexes=not build_indexes,
-            )
+            for model in models if build_indexes else ():
+                await _validate(database, model)
+            await init_beanie(database=database, document_models=list(models), skip_indexes=not build_indexes)
+
+
+async def _validate(database: AsyncDatabase[Row], model: type[Document]) -> None:
+    """Sets the validator that a record declares, the backstop behind its conditional updates.
+
+    A new collection is created with it, which takes no more than write access; a changed one asks for `collMod`.
+    """
+    settings: Any = model.Settings
+    wanted = getattr(settings, "validator", None)
+    if wanted is None:
+        return
+    known = await (await database.list_collections(filter={"name": settings.name})).to_list()
+    if not known:
+        await database.create_collection(settings.name, validator=wanted)
+    elif known[0]["options"].get("validator") != wanted:
+        await database.command({"collMod": settings.name, "validator": wanted})
 
 
 @contextmanager

@@ -35,12 +35,23 @@ class _Database:
     async def command(self, *_: Any) -> dict[str, Any]:
         return {"ok": 1.0, "version": "6.0.0"}
 
+    async def list_collections(self, **_: Any) -> "_Listed":
+        return _Listed()
+
+    async def create_collection(self, name: str, **_: Any) -> None:
+        """Mongomock makes it on the first write, and knows no validators."""
+
     async def list_collection_names(self, **_: Any) -> list[str]:
         names: list[str] = await self._database.list_collection_names()
         return names
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
+
+
+class _Listed:
+    async def to_list(self) -> list[dict[str, Any]]:
+        return []
 
 
 class _Collection:

@@ -5,13 +5,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.documents.adapter.mongo import DocumentRecord
-from app.documents.domain.document import REQUESTABLE, Document, Run, RunResult
+from app.documents.domain.document import REQUESTABLE, Document, EventType, Run, RunResult
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ProcessingError
 from app.documents.domain.run_policy import RunPolicy
 from app.users.domain.ports import SessionLife
 from app.users.domain.user import Session
 from core.clock import Clock
+from core.events import OutboxEvent, event_id
 from core.mongo import to_model
 
 
@@ -82,6 +83,7 @@ class RunsTwin:
             document_id,
             lambda found: found.owner_id == owner_id and not found.deleted_at and found.status in REQUESTABLE[force],
             start,
+            "document.processing",
         )
 
     async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:
@@ -123,10 +125,10 @@ class RunsTwin:
 
     async def complete(self, document_id: str, token: str, result: RunResult) -> bool:
         done = {"progress": 100, "message": "", "result": result}
-        return await self._end(document_id, token, "COMPLETED", done)
+        return await self._end(document_id, token, "COMPLETED", done, "document.completed")
 
     async def fail(self, document_id: str, token: str, error: ProcessingError) -> bool:
-        return await self._end(document_id, token, "FAILED", {"error": error, "message": ""})
+        return await self._end(document_id, token, "FAILED", {"error": error, "message": ""}, "document.failed")
 
     async def retry(self, document_id: str, token: str, *, delay_s: float) -> bool:
         return await self._fenced(document_id, token, lambda found: {"run": self._queued(found.run, delay_s)})
@@ -150,6 +152,7 @@ class RunsTwin:
             document_id,
             lambda found: found.owner_id == owner_id and not found.deleted_at and found.status == "PROCESSING",
             lambda found: self._ended(found, "FAILED", {"error": ProcessingError.of("cancelled"), "token": None}),
+            "document.failed",
         )
 
     async def remove(self, document_id: str, owner_id: str) -> bool:
@@ -160,7 +163,12 @@ class RunsTwin:
             status = "FAILED" if found.status == "PROCESSING" else found.status
             return {"deleted_at": self._clock(), "status": status, "run": found.run.model_copy(update=idle)}
 
-        mine = await self._change(document_id, lambda found: found.owner_id == owner_id and not found.deleted_at, gone)
+        mine = await self._change(
+            document_id,
+            lambda found: found.owner_id == owner_id and not found.deleted_at,
+            gone,
+            "document.deleted",
+        )
         return mine is not None
 
     async def wake_due(self, limit: int) -> list[WakeUp]:
@@ -182,8 +190,8 @@ class RunsTwin:
         def ended(code: Any) -> Callable[[Document], dict[str, Any]]:
             return lambda found: self._ended(found, "FAILED", {"error": ProcessingError.of(code)})
 
-        timed_out = await self._each("running", hung, ended("timeout"), limit)
-        lost = await self._each("running", worn, ended("worker_lost"), limit)
+        timed_out = await self._each("running", hung, ended("timeout"), limit, "document.failed")
+        lost = await self._each("running", worn, ended("worker_lost"), limit, "document.failed")
         return len(timed_out) + len(lost)
 
     async def free_dead(self, limit: int) -> list[WakeUp]:
@@ -223,36 +231,66 @@ class RunsTwin:
         run = found.run.model_copy(update={"state": None, "locked_until": None, "finished_at": now, **update})
         return {"status": status, "version": found.version + 1, "run": run, "updated_at": now}
 
-    async def _end(self, document_id: str, token: str, status: str, update: dict[str, Any]) -> bool:
-        return await self._fenced(document_id, token, lambda found: self._ended(found, status, update))
+    async def _end(self, document_id: str, token: str, status: str, update: dict[str, Any], event: EventType) -> bool:
+        return await self._fenced(document_id, token, lambda found: self._ended(found, status, update), event)
 
-    async def _fenced(self, document_id: str, token: str, change: Callable[[Document], dict[str, Any]]) -> bool:
+    async def _fenced(
+        self,
+        document_id: str,
+        token: str,
+        change: Callable[[Document], dict[str, Any]],
+        event: EventType | None = None,
+    ) -> bool:
         held = await self._change(
-            document_id, lambda found: found.run.state == "running" and found.run.token == token, change
+            document_id, lambda found: found.run.state == "running" and found.run.token == token, change, event
         )
         return held is not None
 
     async def _each(
-        self, state: str, due: Callable[[Document], bool], change: Callable[[Document], dict[str, Any]], limit: int
+        self,
+        state: str,
+        due: Callable[[Document], bool],
+        change: Callable[[Document], dict[str, Any]],
+        limit: int,
+        event: EventType | None = None,
     ) -> list[WakeUp]:
         moved = []
         rows: Sequence[dict[str, Any]] = await self._rows.find({"run.state": state}).to_list()
         for row in rows[:limit]:
-            document = await self._change(row["_id"], due, change)
+            document = await self._change(row["_id"], due, change, event)
             if document is not None:
                 moved.append(WakeUp(document.id, document.run.attempt, document.run.request_id or ""))
         return moved
 
     async def _change(
-        self, document_id: str, matches: Callable[[Document], bool], change: Callable[[Document], dict[str, Any]]
+        self,
+        document_id: str,
+        matches: Callable[[Document], bool],
+        change: Callable[[Document], dict[str, Any]],
+        event: EventType | None = None,
     ) -> Document | None:
         row = await self._rows.find_one({"_id": document_id})
         found = None if row is None else to_model(Document, row)
         if found is None or not matches(found):
             return None
         after = found.model_copy(update=change(found))
+        if event:
+            after = self._with_event(after, event)
         await self._rows.replace_one({"_id": document_id}, {"_id": document_id, **after.model_dump(exclude={"id"})})
         return after
+
+    def _with_event(self, document: Document, event: EventType) -> Document:
+        seq, run = document.seq + 1, document.run
+        error = run.error.model_dump() if run.error else None
+        told = OutboxEvent(
+            event_id=event_id(document.id, seq),
+            seq=seq,
+            type=event,
+            at=self._clock(),
+            owner_id=document.owner_id,
+            data={"document_id": document.id, "status": document.status, "attempt": run.attempt, "error": error},
+        )
+        return document.model_copy(update={"seq": seq, "outbox": (*document.outbox, told)})
 
     def _in(self, seconds: float) -> datetime:
         return self._clock() + timedelta(seconds=seconds)

@@ -9,7 +9,7 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
-from app.documents.adapter.mongo import MongoDocuments
+from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_runs import MongoRuns
 from app.documents.adapter.queue import CeleryProcessingQueue
 from app.documents.adapter.registry import load_processors
@@ -20,6 +20,7 @@ from app.documents.application.library import Library
 from app.documents.application.processing import Processing
 from app.documents.application.upkeep import Upkeep
 from app.documents.domain.run_policy import RunPolicy
+from core.relay import Relay
 
 
 class DocumentsContainer(containers.DeclarativeContainer):
@@ -27,6 +28,7 @@ class DocumentsContainer(containers.DeclarativeContainer):
     clock: providers.Dependency[Any] = providers.Dependency()
     files: providers.Dependency[Any] = providers.Dependency()
     wake_ups: providers.Dependency[Any] = providers.Dependency()
+    stopping: providers.Dependency[Any] = providers.Dependency()
     folders: providers.Dependency[Any] = providers.Dependency()
 
     policy = providers.Singleton(
@@ -46,9 +48,12 @@ class DocumentsContainer(containers.DeclarativeContainer):
         settings.provided.upload_wait_seconds,
     )
 
+    subscribers = providers.Object(())  # modules that listen: their container's business
+    relay = providers.Singleton(Relay, DocumentRecord, DocumentDeliveryRecord, subscribers)
+
     library = providers.Factory(Library, documents, runs, files, folders, upload_check, clock)
-    processing = providers.Factory(Processing, documents, runs, queue, files, registry)
-    upkeep = providers.Factory(Upkeep, documents, runs, queue, files)
+    processing = providers.Factory(Processing, documents, runs, queue, files, registry, stopping)
+    upkeep = providers.Factory(Upkeep, documents, runs, queue, files, clock)
     attempts = providers.Singleton(
         Attempts,
         runs,
@@ -58,4 +63,5 @@ class DocumentsContainer(containers.DeclarativeContainer):
         policy,
         clock,
         f"{platform.node()}:{os.getpid()}",
+        relay,
     )

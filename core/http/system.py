@@ -69,7 +69,7 @@ async def _readiness(container: Any) -> Readiness:
         "broker": lambda: redis.llen("documents"),
     }
     found = dict(zip(probes, await asyncio.gather(*map(_checked, probes.values())), strict=True))
-    if found["mongo"].status != "ok":
+    if found["mongo"].status != "ok" or container.stopping()():
         return Readiness(status="unavailable", checks=found)
     whole = all(check.status == "ok" for check in found.values())
     return Readiness(status="ready" if whole else "degraded", checks=found)

@@ -1,5 +1,7 @@
 """Asking for processing, as the API sees it; what workers do is in tests/integration."""
 
+import asyncio
+import time
 from typing import Any
 
 import httpx
@@ -170,3 +172,34 @@ async def test_the_processors_are_listed(ada: Person, http: httpx.AsyncClient) -
 async def test_a_docx_is_processed_by_the_same_call(ada: Person) -> None:
     document = await ada.uploaded(docxs.docx(["x"]), "a.docx")
     assert (await ada.post(f"/documents/{document['document_id']}/process")).status_code == 202
+
+
+async def test_waiting_answers_when_something_changes(container: Container, ada: Person, document_id: str) -> None:
+    path = f"/documents/{document_id}/status"
+    started = time.monotonic()
+    await ada.get(path, params={"wait": 5})  # nothing is under way
+    assert time.monotonic() - started < 1
+    await ada.post(f"/documents/{document_id}/process")
+    etag = (await ada.get(path)).headers["etag"]
+
+    unchanged = await ada.get(path, params={"wait": 1}, headers={"If-None-Match": etag})
+    assert (unchanged.status_code, time.monotonic() - started >= 1) == (304, True)
+
+    waiting = asyncio.create_task(ada.get(path, params={"wait": 20}))
+    await asyncio.sleep(0.1)
+    await completed(container, document_id, {"result.json": b"{}"})
+    answer = await asyncio.wait_for(waiting, 3)
+    assert answer.json()["status"] == "COMPLETED"
+    stale = await asyncio.wait_for(ada.get(path, params={"wait": 20}, headers={"If-None-Match": etag}), 3)
+    assert stale.status_code == 200
+    for odd in ("31", "-1", "nan", "x"):
+        problem(await ada.get(path, params={"wait": odd}), 422, "validation_failed")
+
+
+async def test_waiting_ends_when_the_server_stops(container: Container, ada: Person, document_id: str) -> None:
+    await ada.post(f"/documents/{document_id}/process")
+    waiting = asyncio.create_task(ada.get(f"/documents/{document_id}/status", params={"wait": 20}))
+    await asyncio.sleep(0.1)
+    container.stopping()._asked = True
+    assert (await asyncio.wait_for(waiting, 3)).json()["status"] == "PROCESSING"
+    assert (await ada.get("/health/ready")).status_code == 503

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.documents.adapter.mongo import MongoDocuments
+from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
 from app.documents.domain.document import Document, RunResult
 from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.ports import Runs
@@ -164,6 +164,9 @@ async def test_a_removed_document_is_gone_for_everybody(
         await documents.get(document_id, OWNER)
     assert list(await documents.removed(10)) == [document_id]
     await documents.purge(document_id)
+    assert list(await documents.removed(10)) == [document_id]  # its events are not routed yet
+    await DocumentRecord.get_pymongo_collection().update_one({"_id": document_id}, {"$set": {"outbox": []}})
+    await documents.purge(document_id)
     assert list(await documents.removed(10)) == []
 
 
@@ -213,3 +216,26 @@ async def test_a_run_that_kills_its_workers_is_given_up(
         assert (ended, len(freed)) == ((1, 0) if attempt == policy.tries else (0, 1))
     document = await documents.get(document_id, OWNER)
     assert (document.status, document.run.error) == ("FAILED", ProcessingError.of("worker_lost"))
+
+
+async def test_every_change_of_the_status_tells_of_itself_once(
+    runs: Runs, documents: MongoDocuments, document_id: str
+) -> None:
+    await asked(runs, document_id)
+    await asked(runs, document_id)
+    await claimed(runs, document_id)
+    await runs.beat(document_id, "mine", progress=5, message="")
+    await runs.fail(document_id, "mine", ProcessingError.of("timeout"))
+    await runs.fail(document_id, "mine", ProcessingError.of("timeout"))
+    await asked(runs, document_id)
+    await claimed(runs, document_id, 2)
+    await runs.complete(document_id, "mine", RESULT)
+    told = (await documents.get(document_id, OWNER)).outbox
+    assert [(event.seq, event.type) for event in told] == [
+        (1, "document.processing"), (2, "document.failed"), (3, "document.processing"), (4, "document.completed")
+    ]  # fmt: skip
+    assert told[1].event_id == f"evt_{document_id}_2"
+    assert told[1].owner_id == OWNER
+    assert (told[1].data["status"], told[1].data["attempt"]) == ("FAILED", 1)
+    assert told[1].data["error"]["code"] == "timeout"
+    assert told[3].data["error"] is None

@@ -10,20 +10,23 @@ from typing import Any
 import pytest
 
 from app.documents.adapter import mongo as documents_mongo
-from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
+from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_runs import MongoRuns
-from app.documents.domain.document import Document, Run, RunState
+from app.documents.domain.document import Document, Run, RunResult, RunState, Status
 from app.documents.domain.ports import Filters
+from app.documents.domain.processors import ProcessingError
 from app.documents.domain.run_policy import RunPolicy
 from app.folders.adapter import mongo as folders_mongo
 from app.folders.adapter.mongo import FolderRecord, MongoFolders
 from app.users.adapter import mongo as users_mongo
 from app.users.adapter.mongo import MongoSessions, MongoUsers
 from core.clock import utc_now
+from core.events import OutboxEvent, Subscriber
 from core.ids import new_id
 from core.local.stack import LocalServers
 from core.mongo import Client, init_records, make_client
 from core.paging import Position
+from core.relay import Relay
 
 ROOT = Path(__file__).parents[2]
 OWNERS, EACH, PAGE = 20, 100, 20
@@ -53,13 +56,25 @@ async def client(servers: LocalServers) -> AsyncIterator[Client]:
     await client.close()
 
 
+STATUSES: tuple[Status, ...] = ("UPLOADED", "COMPLETED", "FAILED")
+
+
 def _document(number: int, now: datetime) -> Document:
     """Every hundredth is at work; of those that run, three have lost their worker."""
     run = Run(woken_at=now - timedelta(minutes=1), ready_at=now, deadline_at=now + timedelta(hours=1))
+    status = STATUSES[number % 3]
     if number % 100 == 0:
         state: RunState = "running" if number % 200 else "queued"
         lease = timedelta(minutes=-1 if number < 600 else 5)
-        run = run.model_copy(update={"state": state, "locked_until": now + lease})
+        status = "PROCESSING"
+        run = run.model_copy(update={"state": state, "locked_until": now + lease, "token": "t"})
+    elif status == "FAILED":
+        run = run.model_copy(update={"error": ProcessingError.of("timeout")})
+    elif status == "COMPLETED":
+        result = RunResult(
+            attempt=1, processor="extract", version="1", partial=False, warnings=(), summary=None, objects={}
+        )
+        run = run.model_copy(update={"result": result})
     return Document(
         id=new_id("doc"),
         owner_id=f"usr_{number % OWNERS}",
@@ -68,7 +83,7 @@ def _document(number: int, now: datetime) -> Document:
         size=1,
         sha256=f"{number % 50}",
         key="k",
-        status=("UPLOADED", "COMPLETED", "FAILED")[number % 3],
+        status=status,
         folder_id=f"fld_{number % 5}",
         external_id=f"e{number % 11}",
         created_at=now - timedelta(seconds=number),
@@ -81,6 +96,13 @@ HERE = Position(utc_now() - timedelta(seconds=500), "doc_5")
 DOCUMENTS = MongoDocuments(utc_now)
 RUNS = MongoRuns(RunPolicy(lease_s=30, interval_s=10))
 
+
+async def _ignored(_: OutboxEvent) -> None:
+    """Nobody is told."""
+
+
+DEAF = Subscriber("deaf", frozenset(), _ignored)
+
 QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "one document": lambda: DOCUMENTS.find_by_sha256("7", "usr_7"),
     "first page": lambda: DOCUMENTS.list("usr_3", Filters(), None, PAGE),
@@ -90,6 +112,8 @@ QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "by external id": lambda: DOCUMENTS.list("usr_3", Filters(external_id="e3"), None, PAGE),
     "by name": lambda: DOCUMENTS.list("usr_3", Filters(filename="3.pdf"), None, PAGE),
     "folder is empty": lambda: DOCUMENTS.has_documents("fld_3", "usr_3"),
+    "events to be routed": lambda: Relay(DocumentRecord, DocumentDeliveryRecord, ()).run(),
+    "deliveries that are due": lambda: Relay(DocumentRecord, DocumentDeliveryRecord, (DEAF,))._claim("t"),
     "tombstones": lambda: DOCUMENTS.removed(PAGE),
     "to be woken": lambda: RUNS.wake_due(PAGE),
     "overdue": lambda: RUNS.end_overdue(PAGE),

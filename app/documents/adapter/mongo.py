@@ -1,16 +1,17 @@
 """Documents in MongoDB: the record with its indexes, and what people do with their own. Runs: mongo_runs.py."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, get_args
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
-from app.documents.domain.document import Document
+from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import DocumentNotFound
-from app.documents.domain.ports import Filters
+from app.documents.domain.ports import Filters, NamedObjects
 from core.clock import Clock
 from core.mongo import Record, Row, page_of, to_model, translated
 from core.paging import Page, Position
+from core.relay import DeliveryRecord
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 
@@ -20,9 +21,27 @@ def _list_index(name: str, *fields: str) -> IndexModel:
     return IndexModel(keys, name=name, partialFilterExpression={"deleted_at": None})
 
 
+# A write that forgets the machine of states fails with code 121 instead of leaving a document behind.
+VALIDATOR: Row = {
+    "$expr": {
+        "$and": [
+            {"$in": ["$status", list(get_args(Status))]},
+            {"$eq": [{"$in": ["$run.state", ["queued", "running"]]}, {"$eq": ["$status", "PROCESSING"]}]},
+            {"$or": [
+                {"$ne": ["$run.state", "running"]},
+                {"$and": [{"$gt": ["$run.token", None]}, {"$gt": ["$run.locked_until", None]}]},
+            ]},
+            {"$or": [{"$ne": ["$status", "COMPLETED"]}, {"$gt": ["$run.result", None]}]},
+            {"$or": [{"$ne": ["$status", "FAILED"]}, {"$gt": ["$run.error", None]}]},
+        ]
+    }
+}  # fmt: skip
+
+
 class DocumentRecord(Document, Record):
     class Settings:
         name = "documents"
+        validator = VALIDATOR
         indexes: ClassVar = [
             _list_index("owner_newest"),  # GET /documents
             _list_index("owner_status", "status"),  # GET /documents?status=
@@ -38,6 +57,9 @@ class DocumentRecord(Document, Record):
                 name="running",
                 partialFilterExpression={"run.state": "running"},
             ),
+            IndexModel(  # the relay: events not yet routed
+                [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
+            ),
             IndexModel(  # the sweep: tombstones whose objects are still there
                 [("deleted_at", ASCENDING)],
                 name="removed",
@@ -46,7 +68,11 @@ class DocumentRecord(Document, Record):
         ]
 
 
-RECORDS = (DocumentRecord,)
+class DocumentDeliveryRecord(DeliveryRecord):
+    """Events of documents, one row per subscriber."""
+
+
+RECORDS = (DocumentRecord, DocumentDeliveryRecord)
 
 
 class MongoDocuments:
@@ -84,12 +110,25 @@ class MongoDocuments:
 
     async def purge(self, document_id: str) -> None:
         with translated():
-            await self._rows.delete_one({"_id": document_id, "deleted_at": {"$type": "date"}})
+            gone = {"_id": document_id, "deleted_at": {"$type": "date"}, "outbox.at": {"$exists": False}}
+            await self._rows.delete_one(gone)
 
     async def removed(self, limit: int) -> Sequence[str]:
         with translated():
             cursor = self._rows.find({"deleted_at": {"$type": "date"}}, {"_id": 1}).sort("deleted_at", ASCENDING)
             return [row["_id"] for row in await cursor.limit(limit).to_list()]
+
+    async def objects_of(self, document_ids: Collection[str]) -> Mapping[str, NamedObjects]:
+        asked = {"_id": {"$in": list(document_ids)}, "deleted_at": None}
+        fields = {"key": 1, "run.state": 1, "run.attempt": 1, "run.result.attempt": 1}
+        named = {}
+        with translated():
+            for row in await self._rows.find(asked, fields).to_list():
+                run = row["run"]
+                attempts = {run["attempt"]} if run.get("state") else set()
+                attempts |= {run["result"]["attempt"]} if run.get("result") else set()
+                named[row["_id"]] = NamedObjects(row["key"], frozenset(attempts))
+        return named
 
     async def has_documents(self, folder_id: str, owner_id: str) -> bool:
         """For folders (FolderContents)."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pymongo import ASCENDING, ReturnDocument
 
 from app.documents.adapter.mongo import DocumentRecord
-from app.documents.domain.document import REQUESTABLE, Document, RunResult
+from app.documents.domain.document import REQUESTABLE, Document, EventType, RunResult
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ErrorCode, ProcessingError
 from app.documents.domain.run_policy import RunPolicy
@@ -52,9 +52,8 @@ class MongoRuns:
             "run.finished_at": None,
             "updated_at": NOW,
         }
-        return await self._change(
-            {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": statuses}, started
-        )
+        query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": statuses}
+        return await self._change(query, started, "document.processing")
 
     async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:
         claimable = {
@@ -91,10 +90,10 @@ class MongoRuns:
         completed = _ended("COMPLETED") | {
             "run.progress": 100, "run.message": "", "run.result": _given(result.model_dump(mode="python")),
         }  # fmt: skip
-        return await self._ended_by_us(document_id, token, completed)
+        return await self._ended_by_us(document_id, token, completed, "document.completed")
 
     async def fail(self, document_id: str, token: str, error: ProcessingError) -> bool:
-        return await self._ended_by_us(document_id, token, _failed(error))
+        return await self._ended_by_us(document_id, token, _failed(error), "document.failed")
 
     async def retry(self, document_id: str, token: str, *, delay_s: float) -> bool:
         return await self._matched(_fence(document_id, token), _queued(delay_s=delay_s))
@@ -109,7 +108,8 @@ class MongoRuns:
 
     async def cancel(self, document_id: str, owner_id: str) -> Document | None:
         query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": "PROCESSING"}
-        return await self._change(query, _failed(ProcessingError.of("cancelled")) | {"run.token": None})
+        cancelled = _failed(ProcessingError.of("cancelled")) | {"run.token": None}
+        return await self._change(query, cancelled, "document.failed")
 
     async def remove(self, document_id: str, owner_id: str) -> bool:
         at_work = {"$eq": ["$status", "PROCESSING"]}
@@ -126,7 +126,8 @@ class MongoRuns:
             "run.token": None,
             "run.locked_until": None,
         }
-        return await self._matched({"_id": document_id, "owner_id": owner_id, "deleted_at": None}, gone)
+        query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None}
+        return await self._change(query, gone, "document.deleted") is not None
 
     async def wake_due(self, limit: int) -> list[WakeUp]:
         due = {
@@ -148,7 +149,8 @@ class MongoRuns:
         ended = 0
         outcomes: tuple[tuple[Row, ErrorCode], ...] = ((hung, "timeout"), (worn, "worker_lost"))
         for query, code in outcomes:
-            ended += len(await self._each(query, "run.locked_until", _failed(ProcessingError.of(code)), limit))
+            failed = _failed(ProcessingError.of(code))
+            ended += len(await self._each(query, "run.locked_until", failed, limit, "document.failed"))
         return ended
 
     async def free_dead(self, limit: int) -> list[WakeUp]:
@@ -157,20 +159,22 @@ class MongoRuns:
         }
         return await self._each(dead, "run.locked_until", _queued(), limit)
 
-    async def _each(self, query: Row, oldest_by: str, update: Row, limit: int) -> list[WakeUp]:
+    async def _each(
+        self, query: Row, oldest_by: str, update: Row, limit: int, event: EventType | None = None
+    ) -> list[WakeUp]:
         """Moves due runs on, oldest first, one compare-and-set each: any number of reconcilers may run."""
         with translated():
             found = await self._rows.find(query, {"_id": 1}).sort(oldest_by, ASCENDING).limit(limit).to_list()
         moved = []
         for row in found:
-            document = await self._change({**query, "_id": row["_id"]}, update)
+            document = await self._change({**query, "_id": row["_id"]}, update, event)
             if document is not None:
                 moved.append(WakeUp(document.id, document.run.attempt, document.run.request_id or ""))
         return moved
 
-    async def _ended_by_us(self, document_id: str, token: str, update: Row) -> bool:
+    async def _ended_by_us(self, document_id: str, token: str, update: Row, event: EventType) -> bool:
         async def end() -> bool:
-            if await self._matched(_fence(document_id, token), update):
+            if await self._change(_fence(document_id, token), update, event) is not None:
                 return True
             # Our token stays on what we ended ourselves, so a lost answer is recognised.
             mine = {"_id": document_id, "run.token": token, "status": update["status"], "run.state": None}
@@ -178,9 +182,11 @@ class MongoRuns:
 
         return await _repeated(end)
 
-    async def _change(self, query: Row, update: Row) -> Document | None:
+    async def _change(self, query: Row, update: Row, event: EventType | None = None) -> Document | None:
         with translated():
-            row = await self._rows.find_one_and_update(query, [{"$set": update}], return_document=ReturnDocument.AFTER)
+            row = await self._rows.find_one_and_update(
+                query, _stages(update, event), return_document=ReturnDocument.AFTER
+            )
         return None if row is None else to_model(Document, row)
 
     async def _matched(self, query: Row, update: Row) -> bool:
@@ -207,6 +213,21 @@ async def _repeated(step: Callable[[], Awaitable[T]]) -> T:
         except MongoUnavailable:
             continue
     raise MongoUnavailable
+
+
+def _stages(update: Row, event: EventType | None) -> list[Row]:
+    """The change, and in the same update the event that tells of it."""
+    if event is None:
+        return [{"$set": update}]
+    told = {
+        "event_id": {"$concat": ["evt_", "$_id", "_", {"$toString": "$seq"}]},
+        "seq": "$seq",
+        "type": event,
+        "at": NOW,
+        "owner_id": "$owner_id",
+        "data": {"document_id": "$_id", "status": "$status", "attempt": "$run.attempt", "error": "$run.error"},
+    }
+    return [{"$set": {**update, "seq": _plus("$seq", 1)}}, {"$set": {"outbox": {"$concatArrays": ["$outbox", [told]]}}}]
 
 
 def _fence(document_id: str, token: str) -> Row:

@@ -3,12 +3,12 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.documents.adapter.schemas import ProcessorRead, ProcessRequest, ResultRead, StatusRead
 from app.documents.application.processing import Processing
-from app.documents.domain.document import StoredObject
+from app.documents.domain.document import Document, StoredObject
 from app.documents.domain.errors import (
     DocumentNotFound,
     NotProcessing,
@@ -28,6 +28,7 @@ from core.http.streaming import stream
 router = APIRouter(tags=["processing"], route_class=PeopleRoute)
 
 POLL_S = 1
+Wait = Annotated[float, Query(ge=0, le=30, allow_inf_nan=False, description="Seconds to wait for a change")]
 
 
 async def _processing(request: Request) -> Processing:
@@ -87,14 +88,21 @@ async def get_status(
     response: Response,
     principal: CurrentPrincipal,
     processing: CurrentProcessing,
+    wait: Wait = 0,
 ) -> Any:
-    """How far it is. `progress` never goes back within an attempt."""
+    """How far it is. `progress` never goes back within an attempt.
+
+    With `wait` it answers when something has changed: since your `If-None-Match`, or else since you asked.
+    """
     document = await processing.status(principal.id, document_id)
+    known = request.headers.get("if-none-match") or _status_etag(document)
+    if wait and _status_etag(document) == known:
+        document = await processing.changed_status(
+            principal.id, document_id, wait_s=wait, is_known=lambda found: _status_etag(found) == known
+        )
     if document.status == "PROCESSING":
         response.headers["Retry-After"] = str(POLL_S)
-    run = document.run
-    etag = etag_of(document.status, run.attempt, run.progress, run.message, run.error)
-    return answer_with_etag(request, response, etag, StatusRead.of(document))
+    return answer_with_etag(request, response, _status_etag(document), StatusRead.of(document))
 
 
 @router.post(
@@ -157,6 +165,11 @@ async def get_thumbnail(
     """A small picture of the first page; PDF only."""
     stored = await processing.thumbnail(principal.id, document_id)
     return await _streamed(request, processing, stored, "image/webp")
+
+
+def _status_etag(document: Document) -> str:
+    run = document.run
+    return etag_of(document.status, run.attempt, run.progress, run.message, run.error)
 
 
 async def _streamed(request: Request, processing: Processing, stored: StoredObject, media_type: str) -> Response:

@@ -9,7 +9,8 @@ from app.documents.adapter.queue import PROCESS
 from core.config import Settings
 from core.worker_process import WorkerProcess
 
-RECONCILE, REMOVE_DELETED = "documents.reconcile", "documents.remove_deleted"
+RECONCILE, RELAY = "documents.reconcile", "documents.relay"
+REMOVE_DELETED, REMOVE_ORPHANS = "documents.remove_deleted", "documents.remove_orphans"
 
 
 def register(celery: Celery, process: WorkerProcess) -> None:
@@ -25,10 +26,20 @@ def register(celery: Celery, process: WorkerProcess) -> None:
     def remove_deleted(task: Any) -> None:
         process.run(lambda container: container.documents.upkeep().remove_deleted(), task)
 
+    @celery.task(name=RELAY, bind=True)
+    def relay(task: Any) -> None:
+        process.run(lambda container: container.documents.relay().run(), task)
+
+    @celery.task(name=REMOVE_ORPHANS, bind=True)
+    def remove_orphans(task: Any) -> None:
+        process.run(lambda container: container.documents.upkeep().remove_orphans(), task)
+
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
     """Periodic tasks and their intervals."""
     return {
         RECONCILE: timedelta(seconds=settings.reconcile_interval_seconds),
-        REMOVE_DELETED: timedelta(seconds=max(1.0, settings.reconcile_interval_seconds)),
+        RELAY: timedelta(seconds=min(5.0, settings.reconcile_interval_seconds)),
+        REMOVE_DELETED: timedelta(seconds=settings.reconcile_interval_seconds),
+        REMOVE_ORPHANS: timedelta(hours=1),
     }

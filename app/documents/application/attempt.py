@@ -19,7 +19,7 @@ import structlog
 
 from app.documents.domain.document import Document, RunResult, StoredObject, result_prefix
 from app.documents.domain.limits import FETCH_S, STORE_S
-from app.documents.domain.ports import Runs
+from app.documents.domain.ports import Announcements, Runs
 from app.documents.domain.processors import (
     Completed,
     Extraction,
@@ -76,9 +76,11 @@ class Attempts:
         policy: RunPolicy,
         clock: Clock,
         worker: str,
+        announcements: Announcements,
     ) -> None:
         self._runs, self._files, self._runner, self._workdir = runs, files, runner, workdir
         self._policy, self._clock, self._worker = policy, clock, worker
+        self._announcements = announcements
         # The kernel ends a child when the thread that started it ends, so this thread stays.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="run")
         self._current: _Claim | None = None
@@ -100,6 +102,7 @@ class Attempts:
             await self._end_badly(claim, error)
         finally:
             self._current = None
+        await self._announcements.run_for(document_id)
 
     async def release(self) -> None:
         """Gives the attempt in hand back, because this process stops."""

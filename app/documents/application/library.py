@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 import structlog
 
-from app.documents.domain.document import Document, new_original_key
+from app.documents.domain.document import Document, new_original_key, uploaded_event
 from app.documents.domain.errors import (
     DocumentNotFound,
     DuplicateDocument,
@@ -145,6 +145,7 @@ class Library:
             created_at=now,
             updated_at=now,
         )
+        document = document.model_copy(update={"seq": 1, "outbox": (uploaded_event(document),)})
         await self._files.put(document.key, upload.file, checked.content_type)
         # Not undone when the insert fails: its outcome may be unknown, and the sweep finds what no record names.
         await self._documents.add(document)

@@ -1,6 +1,8 @@
 """Asking for processing, and what became of it: the side that people see. The worker's side: attempt.py."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -24,6 +26,7 @@ from core.storage.base import FileStore
 log = structlog.get_logger("documents")
 
 RACES = 3
+POLL_S = 0.5
 DEFAULT_PROCESSOR = "extract"
 
 
@@ -35,9 +38,10 @@ class Processing:
         queue: ProcessingQueue,
         files: FileStore,
         registry: ProcessorRegistry,
+        stopping: Callable[[], bool],
     ) -> None:
         self._documents, self._runs, self._queue = documents, runs, queue
-        self._files, self._registry = files, registry
+        self._files, self._registry, self._stopping = files, registry, stopping
 
     def processors(self) -> tuple[RegisteredProcessor, ...]:
         return self._registry.list()
@@ -83,6 +87,18 @@ class Processing:
 
     async def status(self, owner_id: str, document_id: str) -> Document:
         return await self._documents.get(document_id, owner_id)
+
+    async def changed_status(
+        self, owner_id: str, document_id: str, *, wait_s: float, is_known: Callable[[Document], bool]
+    ) -> Document:
+        """The status once it is none that the caller knows, or is final, or the time is over."""
+        ends = time.monotonic() + wait_s
+        while True:
+            document = await self._documents.get(document_id, owner_id)
+            left = ends - time.monotonic()
+            if left <= 0 or document.status != "PROCESSING" or not is_known(document) or self._stopping():
+                return document
+            await asyncio.sleep(min(POLL_S, left))
 
     async def result(self, owner_id: str, document_id: str) -> tuple[RunResult, StoredObject]:
         """What the record says of the result, and where the whole of it lies."""

@@ -8,8 +8,14 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.documents.domain.processors import ExtractionSummary, PageWarning, ProcessingError
+from core.events import OutboxEvent, event_id
 from core.ids import random_token
 from core.object_keys import OWN_ROOT
+
+EventType = Literal[
+    "document.uploaded", "document.processing", "document.completed", "document.failed", "document.deleted"
+]
+ORIGINALS, RESULTS = f"{OWN_ROOT}originals/", f"{OWN_ROOT}results/"
 
 Status = Literal["UPLOADED", "PROCESSING", "COMPLETED", "FAILED"]
 RunState = Literal["queued", "running"]
@@ -71,7 +77,7 @@ class Run(BaseModel):
 
 
 class Document(BaseModel):
-    """`version` counts the changes a client can see in a Document; If-Match compares it."""
+    """`version` counts the changes a client can see in a Document; `seq` the events, `outbox` those not yet routed."""
 
     id: str
     owner_id: str
@@ -85,21 +91,46 @@ class Document(BaseModel):
     external_id: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
     version: int = 1
+    seq: int = 0
+    outbox: tuple[OutboxEvent, ...] = ()
     run: Run = Field(default_factory=Run)
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
 
 
+def uploaded_event(document: Document) -> OutboxEvent:
+    """The first event of a document; later ones are written by the update that changes it."""
+    told = {"document_id": document.id, "status": document.status, "attempt": 0, "error": None}
+    return OutboxEvent(
+        event_id=event_id(document.id, 1),
+        seq=1,
+        type="document.uploaded",
+        at=document.created_at,
+        owner_id=document.owner_id,
+        data=told,
+    )
+
+
 def new_original_key(document_id: str) -> str:
     """A fresh place for an original; no request ever names it."""
-    return f"{OWN_ROOT}originals/{document_id}/{random_token()}"
+    return originals_prefix(document_id) + random_token()
+
+
+def originals_prefix(document_id: str) -> str:
+    return f"{ORIGINALS}{document_id}/"
 
 
 def result_prefix(document_id: str, attempt: int | None = None) -> str:
     """Where the results of a document, or of one of its attempts, lie."""
-    return f"{OWN_ROOT}results/{document_id}/" + ("" if attempt is None else f"{attempt}/")
+    return f"{RESULTS}{document_id}/" + ("" if attempt is None else f"{attempt}/")
 
 
-def originals_prefix(document_id: str) -> str:
-    return f"{OWN_ROOT}originals/{document_id}/"
+def document_of(key: str) -> str:
+    """The id inside the key of an original or of a result."""
+    return key.split("/")[2]
+
+
+def attempt_of(key: str) -> int:
+    """The attempt inside the key of a result."""
+    return int(key.split("/")[3])

@@ -1,6 +1,6 @@
 """What the documents module needs from the world, besides processors (processors.py)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,14 @@ class Filters:
     folder_id: str | None = None
     external_id: str | None = None
     filename: str | None = None
+
+
+@dataclass(frozen=True)
+class NamedObjects:
+    """Objects of one document that must stay: its original, and results of these attempts."""
+
+    original: str
+    attempts: frozenset[int]
 
 
 class Documents(Protocol):
@@ -39,6 +47,9 @@ class Documents(Protocol):
 
     async def removed(self, limit: int) -> Sequence[str]:
         """Tombstones whose objects may still be there."""
+
+    async def objects_of(self, document_ids: Collection[str]) -> Mapping[str, NamedObjects]:
+        """What the records name, tombstones left out; for the sweep, whoever the owner is."""
 
     async def has_documents(self, folder_id: str, owner_id: str) -> bool:
         """For folders (FolderContents)."""
@@ -99,6 +110,11 @@ class Runs(Protocol):
 
     async def free_dead(self, limit: int) -> list[WakeUp]:
         """Takes runs from workers whose lease ran out, and queues the next attempt."""
+
+
+class Announcements(Protocol):
+    async def run_for(self, aggregate_id: str) -> None:
+        """Tells subscribers what happened to one document; best effort, a periodic task tells the rest."""
 
 
 class ProcessingQueue(Protocol):

@@ -106,6 +106,11 @@ class Runner:
         return self.outcome
 
 
+class Announcements:
+    async def run_for(self, aggregate_id: str) -> None:
+        """Nobody listens."""
+
+
 class Worker:
     """An attempt service with its parts at hand."""
 
@@ -113,8 +118,9 @@ class Worker:
         self.runs, self.files, self.runner = Runs(**run), Files(), runner
         self.folders: list[Path] = []
         policy = RunPolicy(lease_s=0.15, interval_s=1, maximum_s=maximum_s)
-        parts: tuple[Any, ...] = (self.runs, self.files, runner, self._workdir, policy, utc_now, "here:1")
-        self.attempts = Attempts(*parts)
+        parts = (self.runs, self.files, runner, self._workdir, policy, utc_now, "here:1", Announcements())
+        world: tuple[Any, ...] = parts
+        self.attempts = Attempts(*world)
 
     async def run(self) -> list[str]:
         await self.attempts.run("doc_1", 3)

@@ -1,0 +1,154 @@
+"""From outboxes to subscribers, by state: nothing is skipped, whatever commits late or dies in between.
+
+`route` copies each event into one row per subscriber and then takes it out of its outbox; a crash between the two
+repeats a no-op. `deliver` claims rows and closes each **after** its handler succeeded, so delivery is at least once.
+"""
+
+import random
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+import structlog
+from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+
+from core.errors import Unavailable
+from core.events import OutboxEvent, Subscriber
+from core.ids import random_token
+from core.mongo import Record, Row, translated
+
+log = structlog.get_logger("events")
+
+BATCH = 200
+LEASE_S = 30
+TRIES = 10
+BACK_OFF_S, BACK_OFF_MAX_S, BACK_OFF_SPREAD = 5, 6 * 3600, 0.2
+KEPT_S = 30 * 24 * 3600  # longer than the longest back-off, else a late relay would revive what is done
+OPEN = ("PENDING", "FAILED")
+NOW = "$$NOW"
+
+
+class DeliveryRecord(Record):
+    """One event for one subscriber; `_id` is `<event_id>:<subscriber>`. Each module has its own collection."""
+
+    subscriber: str
+    event: OutboxEvent
+    status: str
+    tries: int
+    next_attempt_at: datetime
+    locked_until: datetime | None = None
+    token: str | None = None
+    closed_at: datetime | None = None
+
+    class Settings:
+        name = "deliveries"
+        indexes: ClassVar = [
+            IndexModel(  # what is due, longest first
+                [("next_attempt_at", ASCENDING)], name="due", partialFilterExpression={"status": {"$in": list(OPEN)}}
+            ),
+            IndexModel([("closed_at", ASCENDING)], name="forget", expireAfterSeconds=KEPT_S),
+        ]
+
+
+class Relay:
+    """Moves the events of one collection on; any number of relays may run."""
+
+    def __init__(
+        self, source: type[Record], deliveries: type[DeliveryRecord], subscribers: Sequence[Subscriber]
+    ) -> None:
+        self._source, self._deliveries = source, deliveries
+        self._subscribers = {subscriber.name: subscriber for subscriber in subscribers}
+
+    async def run(self) -> None:
+        """Everything that waits, up to a batch of each."""
+        await self._route({"outbox.at": {"$exists": True}})
+        await self._deliver()
+
+    async def run_for(self, aggregate_id: str) -> None:
+        """The events of one aggregate, right after its change; what fails here is the next `run`'s."""
+        if not self._subscribers:
+            return
+        try:
+            await self._route({"_id": aggregate_id})
+            await self._deliver()
+        except Unavailable as error:
+            log.warning("relay_postponed", error=error.code)
+
+    async def _route(self, query: Row) -> None:
+        rows: AsyncCollection[Row] = self._source.get_pymongo_collection()
+        with translated():
+            found = await rows.find(query, {"outbox": 1}).limit(BATCH).to_list()
+            copies = [copy for row in found for event in row.get("outbox", ()) for copy in self._copies(event)]
+            if copies:
+                await self._deliveries.get_pymongo_collection().bulk_write(copies, ordered=False)
+            for row in found:
+                routed = [event["event_id"] for event in row.get("outbox", ())]
+                if routed:
+                    await rows.update_one({"_id": row["_id"]}, {"$pull": {"outbox": {"event_id": {"$in": routed}}}})
+
+    def _copies(self, event: Row) -> list[UpdateOne]:
+        fresh = {
+            "event": event, "status": "PENDING", "tries": 0, "next_attempt_at": event["at"],
+            "locked_until": None, "token": None, "closed_at": None,
+        }  # fmt: skip
+        return [
+            UpdateOne(
+                {"_id": f"{event['event_id']}:{subscriber.name}"},
+                {"$setOnInsert": {**fresh, "subscriber": subscriber.name}},
+                upsert=True,
+            )
+            for subscriber in self._subscribers.values()
+            if event["type"] in subscriber.types
+        ]
+
+    async def _deliver(self) -> None:
+        if not self._subscribers:
+            return
+        for _ in range(BATCH):
+            token = random_token()
+            row = await self._claim(token)
+            if row is None:
+                return
+            await self._hand_over(row, token)
+
+    async def _claim(self, token: str) -> Row | None:
+        due = {
+            "subscriber": {"$in": list(self._subscribers)},
+            "status": {"$in": list(OPEN)},
+            "$expr": {"$and": [{"$lte": ["$next_attempt_at", NOW]}, {"$lte": ["$locked_until", NOW]}]},
+        }
+        lease_end = {"$add": [NOW, LEASE_S * 1000]}
+        claimed = {"token": token, "tries": {"$add": ["$tries", 1]}, "locked_until": lease_end}
+        with translated():
+            row: Row | None = await self._rows.find_one_and_update(
+                due, [{"$set": claimed}], sort=[("next_attempt_at", 1)], return_document=ReturnDocument.AFTER
+            )
+        return row
+
+    async def _hand_over(self, row: Row, token: str) -> None:
+        subscriber, tries = self._subscribers[row["subscriber"]], row["tries"]
+        told = {"event_id": row["event"]["event_id"], "subscriber": subscriber.name, "tries": tries}
+        closed: Row = {"status": "DELIVERED", "closed_at": NOW}
+        if tries > TRIES:  # its handler ended our process every time
+            closed = {"status": "EXHAUSTED", "closed_at": NOW}
+        else:
+            try:
+                await subscriber.handle(OutboxEvent.model_validate(row["event"]))
+            except Exception:
+                log.exception("event_failed", **told)
+                pause_s = min(BACK_OFF_S * 4 ** (tries - 1), BACK_OFF_MAX_S)
+                spread = 1 + random.uniform(-BACK_OFF_SPREAD, BACK_OFF_SPREAD)  # noqa: S311 – spreads load
+                again = {"$add": [NOW, round(pause_s * spread * 1000)]}
+                closed = {"status": "FAILED", "next_attempt_at": again}
+                if tries == TRIES:
+                    closed = {"status": "EXHAUSTED", "closed_at": NOW}
+        if closed["status"] == "EXHAUSTED":
+            log.error("event_exhausted", **told)
+        ours = {"_id": row["_id"], "status": {"$in": list(OPEN)}, "token": token}
+        with translated():
+            await self._rows.update_one(ours, [{"$set": {**closed, "token": None, "locked_until": None}}])
+
+    @property
+    def _rows(self) -> Any:
+        return self._deliveries.get_pymongo_collection()
