@@ -78,7 +78,7 @@ def _programs(env: Mapping[str, str], *, host: str, port: int, api_workers: int)
             "worker",
             WORKERS_ORDER,
             *worker,
-            "--queues=documents",
+            "--queues=documents,pipelines",
             f"--concurrency={children}",
             "--hostname=documents@%h",
         ),

@@ -1,10 +1,12 @@
 """The Celery app: `celery -A app.worker worker` and `beat` work by themselves, `main.py` starts them the same way."""
 
 import os
+import tempfile
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import celery.apps.worker
@@ -15,7 +17,8 @@ from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 
 from app.container import Container, build_container
-from app.documents.adapter.supervisor import harden_worker
+from app.documents.adapter.runner import sweep_workdirs
+from app.documents.adapter.supervisor import can_confine, harden_worker
 from app.modules import selected
 from app.runtime import running
 from core.celery import make_celery
@@ -26,7 +29,7 @@ from core.worker_process import WorkerProcess
 
 log = structlog.get_logger("worker")
 
-QUEUES = ("documents", "periodic")
+QUEUES = ("documents", "pipelines", "periodic")
 
 
 def __getattr__(name: str) -> Any:
@@ -43,6 +46,8 @@ def celery_app() -> Celery:
     settings = load_settings()
     if settings.redis_url is None:
         raise ConfigError("REDIS_URL: must be set, or start with `python main.py --env local`")
+    if settings.is_prod and not can_confine():
+        raise ConfigError("APP_ENV: this platform cannot confine the readers of documents, so prod does not run here")
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # beat keeps its schedule there
     app = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
     app.conf.beat_schedule = {}
@@ -84,6 +89,7 @@ def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
     @worker_process_init.connect(weak=False)
     def _start(**_: Any) -> None:
         harden_worker()
+        sweep_workdirs(Path(tempfile.gettempdir()))
         process.start()
 
     @worker_process_shutdown.connect(weak=False)

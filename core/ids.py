@@ -13,6 +13,11 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_" + "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
 
 
+def id_for(prefix: str, command_id: str | None) -> str:
+    """The id of what a command makes: in all its runs the same one, in the same form; without a command a fresh one."""
+    return new_id(prefix) if command_id is None else f"{prefix}_{command_id.partition('_')[2]}"
+
+
 def id_pattern(prefix: str) -> re.Pattern[str]:
     """What ids of one kind look like; match with `fullmatch`."""
     return re.compile(rf"{prefix}_[{_CROCKFORD}]{{26}}")

@@ -259,7 +259,7 @@ class RunsTwin:
         for row in rows[:limit]:
             document = await self._change(row["_id"], due, change, event)
             if document is not None:
-                moved.append(WakeUp(document.id, document.run.attempt, document.run.request_id or ""))
+                moved.append(WakeUp.of(document))
         return moved
 
     async def _change(

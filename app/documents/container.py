@@ -38,8 +38,8 @@ class DocumentsContainer(containers.DeclarativeContainer):
     )
     documents = providers.Singleton(MongoDocuments, clock)
     runs = providers.Singleton(MongoRuns, policy)
-    queue = providers.Singleton(CeleryProcessingQueue, wake_ups)
     registry = providers.Singleton(load_processors)
+    queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry)
     runner = providers.Singleton(ChildProcessRunner, registry)
     upload_check = providers.Singleton(ThreadedUploadCheck)
     upload_gate = providers.Singleton(

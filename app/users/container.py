@@ -5,10 +5,12 @@ from typing import Any
 from dependency_injector import containers, providers
 
 from app.users.adapter.bearer import BearerAuthentication
-from app.users.adapter.mongo import MongoSessions, MongoUsers
+from app.users.adapter.mongo import MongoSessions, MongoUsers, UserKeyRecord
 from app.users.application.accounts import Accounts
 from app.users.application.sign_in import SignIn
 from app.users.domain.ports import SessionLife
+from core.http.idempotency import Idempotency
+from core.idempotency import MongoIdempotencyKeys
 
 
 class UsersContainer(containers.DeclarativeContainer):
@@ -16,9 +18,12 @@ class UsersContainer(containers.DeclarativeContainer):
     clock: providers.Dependency[Any] = providers.Dependency()
     passwords: providers.Dependency[Any] = providers.Dependency()
     token_codec: providers.Dependency[Any] = providers.Dependency()
+    fingerprint_secrets: providers.Dependency[Any] = providers.Dependency()
 
     users = providers.Singleton(MongoUsers)
     sessions = providers.Singleton(MongoSessions)
+    idempotency_keys = providers.Singleton(MongoIdempotencyKeys, UserKeyRecord)
+    idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
     life = providers.Singleton(
         SessionLife,
         idle_s=settings.provided.refresh_token_ttl,

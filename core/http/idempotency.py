@@ -24,6 +24,15 @@ M = TypeVar("M", bound=BaseModel)
 NAME = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 
+_HEADER = Header(
+    alias=NAME,
+    min_length=1,
+    max_length=255,
+    pattern=r"^[\x21-\x7e]*$",
+    description="Up to 255 visible ASCII characters of your own, such as a UUID. The same request with the same key "
+    f"within 24 hours gets the first answer again, with `{REPLAYED}: true`.",
+)
+
 
 class IdempotencyMismatch(Invalid):
     title = "This key was used for another request"
@@ -117,16 +126,6 @@ def once_in(module: str) -> Any:
         return Once(request, response, key, getattr(request.app.state.container, module).idempotency)
 
     return Depends(once)
-
-
-_HEADER = Header(
-    alias=NAME,
-    min_length=1,
-    max_length=255,
-    pattern=r"^[\x21-\x7e]*$",
-    description="Up to 255 visible ASCII characters of your own, such as a UUID. The same request with the same key "
-    f"within 24 hours gets the first answer again, with `{REPLAYED}: true`.",
-)
 
 
 def _without_effect(error: Exception) -> bool:

@@ -169,7 +169,7 @@ class MongoRuns:
         for row in found:
             document = await self._change({**query, "_id": row["_id"]}, update, event)
             if document is not None:
-                moved.append(WakeUp(document.id, document.run.attempt, document.run.request_id or ""))
+                moved.append(WakeUp.of(document))
         return moved
 
     async def _ended_by_us(self, document_id: str, token: str, update: Row, event: EventType) -> bool:

@@ -1,16 +1,25 @@
 """Wake-ups of processing through Celery."""
 
 from app.documents.domain.ports import WakeUp
+from app.documents.domain.processors import ProcessorRegistry
 from core.celery import WakeUps
 
 PROCESS = "documents.process"
+DOCUMENTS, PIPELINES = "documents", "pipelines"
+SLOW_S = 60
 
 
 class CeleryProcessingQueue:
-    def __init__(self, wake_ups: WakeUps) -> None:
-        self._wake_ups = wake_ups
+    """Slow processors of other packages have a queue of their own, so that waiting never holds a parsing slot."""
+
+    def __init__(self, wake_ups: WakeUps, registry: ProcessorRegistry) -> None:
+        self._wake_ups, self._registry = wake_ups, registry
 
     def wake(self, wake_up: WakeUp) -> None:
-        self._wake_ups.send(
-            PROCESS, (wake_up.document_id, wake_up.attempt), queue="documents", request_id=wake_up.request_id
-        )
+        task = (wake_up.document_id, wake_up.attempt)
+        self._wake_ups.send(PROCESS, task, queue=self._queue_of(wake_up.processor), request_id=wake_up.request_id)
+
+    def _queue_of(self, name: str) -> str:
+        processor = self._registry.find(name)
+        slow = processor is not None and processor.site is not None and processor.limits.wall_s > SLOW_S
+        return PIPELINES if slow else DOCUMENTS

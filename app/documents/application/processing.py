@@ -71,7 +71,7 @@ class Processing:
                 request_id=request_id,
             )
             if queued is not None:
-                self._queue.wake(WakeUp(document_id, queued.run.attempt, request_id))
+                self._queue.wake(WakeUp.of(queued))
                 return queued
             document = await self._documents.get(document_id, owner_id)
         return document

@@ -61,7 +61,14 @@ class WakeUp:
 
     document_id: str
     attempt: int
+    processor: str
     request_id: str
+
+    @classmethod
+    def of(cls, document: Document) -> "WakeUp":
+        """The attempt that a document waits with."""
+        run = document.run
+        return cls(document.id, run.attempt, run.processor or "", run.request_id or "")
 
 
 class Runs(Protocol):

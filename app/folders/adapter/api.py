@@ -10,6 +10,7 @@ from app.folders.domain.errors import FolderExists, FolderNotEmpty, FolderNotFou
 from app.folders.domain.folder import Folder
 from core.errors import CursorInvalid, Invalid, Malformed, PreconditionFailed, Unauthenticated
 from core.http.conditional import answer_with_etag, demand_match, etag_of
+from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, list_page, position_of
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
@@ -24,20 +25,25 @@ async def _service(request: Request) -> FolderService:
 
 
 Service = Annotated[FolderService, Depends(_service)]
+CurrentOnce = Annotated[Once, once_in("folders")]
 
 
 @router.post(
     "", status_code=201, response_model=FolderRead,
-    responses=responses(Unauthenticated, FolderExists, SourceNotAllowed, Invalid, Malformed),
+    responses=responses(Unauthenticated, FolderExists, SourceNotAllowed, Invalid, Malformed, *REFUSALS),
 )  # fmt: skip
 async def create_folder(
-    body: FolderCreate, response: Response, principal: CurrentPrincipal, service: Service
-) -> FolderRead:
+    body: FolderCreate, response: Response, principal: CurrentPrincipal, service: Service, once: CurrentOnce
+) -> FolderRead | Response:
     """Create a folder; its name is unique among your folders."""
-    folder = await service.create(principal.id, name=body.name, source=body.source)
-    response.headers["Location"] = f"/folders/{folder.id}"
-    response.headers["ETag"] = _etag(folder)
-    return _read(folder)
+
+    async def create(command_id: str | None) -> FolderRead:
+        folder = await service.create(principal.id, name=body.name, source=body.source, command_id=command_id)
+        response.headers["Location"] = f"/folders/{folder.id}"
+        response.headers["ETag"] = _etag(folder)
+        return _read(folder)
+
+    return await once(body, create)
 
 
 @router.get("", response_model=ListRead[FolderRead], responses=responses(Unauthenticated, CursorInvalid, Invalid))

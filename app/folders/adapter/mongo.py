@@ -8,6 +8,7 @@ from pymongo.errors import DuplicateKeyError
 from app.folders.domain.errors import FolderExists, FolderNotFound
 from app.folders.domain.folder import Folder
 from core.errors import PreconditionFailed
+from core.idempotency import IdempotencyRecord
 from core.mongo import Record, page_of, translated
 from core.paging import Page, Position
 
@@ -23,18 +24,26 @@ class FolderRecord(Folder, Record):
         ]
 
 
-RECORDS = (FolderRecord,)
+class FolderKeyRecord(IdempotencyRecord):
+    """Keys of requests to this module."""
+
+
+RECORDS = (FolderRecord, FolderKeyRecord)
 
 
 class MongoFolders:
     """Folders in the collection `folders`."""
 
-    async def add(self, folder: Folder) -> None:
+    async def add(self, folder: Folder) -> Folder:
         try:
             with translated():
                 await FolderRecord(**folder.model_dump()).insert()
         except DuplicateKeyError as cause:
-            raise FolderExists from cause
+            try:
+                return await self.get(folder.id, folder.owner_id)
+            except FolderNotFound:
+                raise FolderExists from cause
+        return folder
 
     async def get(self, folder_id: str, owner_id: str) -> Folder:
         with translated():

@@ -8,7 +8,7 @@ from app.folders.domain.folder import Folder
 from app.folders.domain.ports import Folders
 from app.folders.domain.source import allowed_source
 from core.clock import Clock
-from core.ids import new_id
+from core.ids import id_for
 from core.paging import Page, Position
 
 
@@ -19,13 +19,13 @@ class FolderService:
         self._folders, self._contents, self._clock = folders, contents, clock
         self._source_buckets = source_buckets
 
-    async def create(self, owner_id: str, *, name: str, source: str | None) -> Folder:
+    async def create(self, owner_id: str, *, name: str, source: str | None, command_id: str | None = None) -> Folder:
         """Raises SourceNotAllowed or FolderExists."""
         if source is not None and not allowed_source(source, self._source_buckets):
             raise SourceNotAllowed
         now = self._clock()
         folder = Folder(
-            id=new_id("fld"),
+            id=id_for("fld", command_id),
             owner_id=owner_id,
             name=name,
             source=source,
@@ -33,8 +33,7 @@ class FolderService:
             created_at=now,
             updated_at=now,
         )
-        await self._folders.add(folder)
-        return folder
+        return await self._folders.add(folder)
 
     async def get(self, owner_id: str, folder_id: str) -> Folder:
         return await self._folders.get(folder_id, owner_id)

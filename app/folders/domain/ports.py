@@ -9,8 +9,8 @@ from core.paging import Page, Position
 class Folders(Protocol):
     """Every call names the owner; somebody else's folder is not there."""
 
-    async def add(self, folder: Folder) -> None:
-        """Raises FolderExists."""
+    async def add(self, folder: Folder) -> Folder:
+        """The stored one: where an earlier run of the same command was first, what that one made. Raises FolderExists."""
 
     async def get(self, folder_id: str, owner_id: str) -> Folder:
         """Raises FolderNotFound."""

@@ -14,6 +14,7 @@ from app.users.domain.user import User
 from core.config import Settings
 from core.errors import Invalid, Malformed, Unauthenticated, Unsupported
 from core.http.conditional import answer_with_etag, etag_of
+from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute, PublicRoute, StrictRequest
@@ -52,17 +53,25 @@ async def _password_min_length(request: Request) -> int:
 
 @public.post(
     "/register", status_code=201, response_model=UserRead,
-    responses=responses(EmailTaken, RegistrationClosed, Invalid, Malformed),
+    responses=responses(EmailTaken, RegistrationClosed, Invalid, Malformed, *REFUSALS),
 )  # fmt: skip
 async def register(
     body: Registration,
     accounts: Annotated[Accounts, Depends(_accounts)],
     min_length: Annotated[int, Depends(_password_min_length)],
-) -> UserRead:
+    once: Annotated[Once, once_in("users")],
+) -> UserRead | Response:
     """Create an account. Addresses that differ only in case or character width are one account."""
     if len(body.password) < min_length:
         raise Invalid("The password is too short.", pointer="/password", rule="string_too_short")
-    return _read(await accounts.register(email=body.email, password=body.password, name=body.name))
+
+    async def create(command_id: str | None) -> UserRead:
+        account = await accounts.register(
+            email=body.email, password=body.password, name=body.name, command_id=command_id
+        )
+        return _read(account)
+
+    return await once(body, create)
 
 
 _LOGIN_BODY: dict[str, Any] = {

@@ -8,6 +8,7 @@ from pymongo.errors import DuplicateKeyError
 from app.users.domain.errors import EmailTaken, UserNotFound
 from app.users.domain.ports import SessionLife
 from app.users.domain.user import Session, User
+from core.idempotency import IdempotencyRecord
 from core.mongo import Record, Row, translated
 
 
@@ -29,18 +30,26 @@ class SessionRecord(Session, Record):
         ]
 
 
-RECORDS = (UserRecord, SessionRecord)
+class UserKeyRecord(IdempotencyRecord):
+    """Keys of registrations."""
+
+
+RECORDS = (UserRecord, SessionRecord, UserKeyRecord)
 
 
 class MongoUsers:
     """Users in the collection `users`."""
 
-    async def add(self, user: User) -> None:
+    async def add(self, user: User) -> User:
         try:
             with translated():
                 await UserRecord(**user.model_dump()).insert()
         except DuplicateKeyError as cause:
-            raise EmailTaken from cause
+            try:
+                return await self.get(user.id)
+            except UserNotFound:
+                raise EmailTaken from cause
+        return user
 
     async def get(self, user_id: str) -> User:
         with translated():

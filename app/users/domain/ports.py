@@ -16,8 +16,8 @@ class SessionLife:
 
 
 class Users(Protocol):
-    async def add(self, user: User) -> None:
-        """Raises EmailTaken."""
+    async def add(self, user: User) -> User:
+        """The stored one: where an earlier run of the same command was first, what that one made. Raises EmailTaken."""
 
     async def get(self, user_id: str) -> User:
         """Raises UserNotFound."""
