@@ -76,6 +76,7 @@ class Container(containers.DeclarativeContainer):
     wake_ups = providers.Singleton(WakeUps, celery, dropped=providers.Object(metrics.wakeups_dropped.inc))
     signing_keys = providers.Singleton(_signing_keys, settings)
     keys = providers.Singleton(derived_keys, settings, signing_keys.provider)
+    fingerprint_secrets = providers.Callable(_first, keys, "idempotency")
     cursors = providers.Singleton(Cursors, providers.Callable(_first, keys, "cursor"))
     files = providers.Singleton(_file_store, settings, keys, role)
     passwords = providers.Singleton(Passwords, settings.provided.password_hash_concurrency)
@@ -88,12 +89,30 @@ class Container(containers.DeclarativeContainer):
     )
 
     users = providers.Container(
-        UsersContainer, settings=settings, clock=clock, passwords=passwords, token_codec=token_codec
+        UsersContainer,
+        settings=settings,
+        clock=clock,
+        passwords=passwords,
+        token_codec=token_codec,
+        fingerprint_secrets=fingerprint_secrets,
     )
     documents = providers.Container(
-        DocumentsContainer, settings=settings, clock=clock, files=files, wake_ups=wake_ups, stopping=stopping
+        DocumentsContainer,
+        settings=settings,
+        clock=clock,
+        files=files,
+        wake_ups=wake_ups,
+        redis=redis,
+        stopping=stopping,
+        fingerprint_secrets=fingerprint_secrets,
     )
-    folders = providers.Container(FoldersContainer, settings=settings, clock=clock, contents=documents.documents)
+    folders = providers.Container(
+        FoldersContainer,
+        settings=settings,
+        clock=clock,
+        contents=documents.documents,
+        fingerprint_secrets=fingerprint_secrets,
+    )
 
 
 def build_container(settings: Settings, role: Role) -> Container:

@@ -118,7 +118,7 @@ def _cors(origins: Sequence[str]) -> Middleware:
             "Idempotency-Key",
             "X-Request-ID",
         ],
-        expose_headers=["ETag", "Link", "Location", "Retry-After", "X-Request-ID"],
+        expose_headers=["ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"],
         max_age=600,
     )
 

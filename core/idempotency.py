@@ -1,7 +1,7 @@
 """The memory of repeatable requests: one row per Idempotency-Key, every step one update on the database's clock.
 
-A row is held by the request that runs its command, for as long as the lease is renewed. `command_id` is what all runs of
-one command have in common; what they create is named after it, so that a second run finds the work of the first.
+A row is held by the request that runs its command, as long as it renews the lease. `command_id` is what all runs of one
+command have in common; what they create is named after it, so that a second run finds the work of the first.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class IdempotencyKeys(Protocol):
     """`holder` is an id that no other request uses; the first holder's is also the id of the command."""
 
     async def claim(self, key: str, hashes: Sequence[str], holder: str) -> Claim:
-        """Takes a key that is free, or whose lease ran out over the same body (any of `hashes`, the first is stored)."""
+        """Takes a key that is free, or left behind over the same body (any of `hashes`, of which the first is kept)."""
 
     async def renew(self, key: str, holder: str) -> None: ...
 
@@ -77,15 +77,16 @@ class MongoIdempotencyKeys:
     async def claim(self, key: str, hashes: Sequence[str], holder: str) -> Claim:
         held = {"holder": holder, "locked_until": _later(self._lease_s), "expires_at": _later(self._kept_s)}
         fresh = {"_id": key, "body_hash": hashes[0], "command_id": holder, "response": None} | held
-        free = {"$not": [{"$gt": ["$expires_at", NOW]}]}  # also where there is no row yet
-        left = {"$and": [{"$eq": ["$response", None]}, {"$lte": ["$locked_until", NOW]}, {"$in": ["$body_hash", hashes]}]}
-        then = {"$switch": {
-            "branches": [{"case": free, "then": fresh}, {"case": left, "then": {"$mergeObjects": ["$$ROOT", held]}}],
-            "default": "$$ROOT",
-        }}  # fmt: skip
+        taken_over = {"$mergeObjects": ["$$ROOT", held]}
+        is_free = {"$not": [{"$gt": ["$expires_at", NOW]}]}  # also where there is no row yet
+        is_left = {"$and": [
+            {"$eq": ["$response", None]}, {"$lte": ["$locked_until", NOW]}, {"$in": ["$body_hash", list(hashes)]},
+        ]}  # fmt: skip
+        cases = [{"case": is_free, "then": fresh}, {"case": is_left, "then": taken_over}]
+        update = [{"$replaceWith": {"$switch": {"branches": cases, "default": "$$ROOT"}}}]
         with translated():
             row = await self._rows.find_one_and_update(
-                {"_id": key}, [{"$replaceWith": then}], upsert=True, return_document=ReturnDocument.AFTER
+                {"_id": key}, update, upsert=True, return_document=ReturnDocument.AFTER
             )
         return to_model(Claim, row)
 

@@ -60,8 +60,9 @@ class RunsTwin:
         self._policy, self._clock = policy, clock
 
     async def request(
-        self, document_id: str, owner_id: str, *, processor: str, options: dict[str, Any], force: bool, request_id: str
-    ) -> Document | None:
+        self, document_id: str, owner_id: str, *, processor: str, options: dict[str, Any], force: bool,
+        request_id: str, command_id: str | None = None,
+    ) -> Document | None:  # fmt: skip
         def start(document: Document) -> dict[str, Any]:
             now = self._clock()
             run = self._queued(document.run).model_copy(
@@ -72,6 +73,7 @@ class RunsTwin:
                     "processor": processor,
                     "options": options,
                     "request_id": request_id,
+                    "command_id": command_id,
                     "error": None,
                     "result": None,
                     "finished_at": None,
@@ -81,7 +83,12 @@ class RunsTwin:
 
         return await self._change(
             document_id,
-            lambda found: found.owner_id == owner_id and not found.deleted_at and found.status in REQUESTABLE[force],
+            lambda found: (
+                found.owner_id == owner_id
+                and not found.deleted_at
+                and found.status in REQUESTABLE[force]
+                and (command_id is None or found.run.command_id != command_id)
+            ),
             start,
             "document.processing",
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
-from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentRecord, MongoDocuments
+from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentKeyRecord, DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_runs import MongoRuns
 from app.documents.adapter.queue import CeleryProcessingQueue
 from app.documents.adapter.registry import load_processors
@@ -20,6 +20,8 @@ from app.documents.application.library import Library
 from app.documents.application.processing import Processing
 from app.documents.application.upkeep import Upkeep
 from app.documents.domain.run_policy import RunPolicy
+from core.http.idempotency import Idempotency
+from core.idempotency import MongoIdempotencyKeys
 from core.relay import Relay
 
 
@@ -28,8 +30,10 @@ class DocumentsContainer(containers.DeclarativeContainer):
     clock: providers.Dependency[Any] = providers.Dependency()
     files: providers.Dependency[Any] = providers.Dependency()
     wake_ups: providers.Dependency[Any] = providers.Dependency()
+    redis: providers.Dependency[Any] = providers.Dependency()
     stopping: providers.Dependency[Any] = providers.Dependency()
     folders: providers.Dependency[Any] = providers.Dependency()
+    fingerprint_secrets: providers.Dependency[Any] = providers.Dependency()
 
     policy = providers.Singleton(
         RunPolicy,
@@ -38,8 +42,10 @@ class DocumentsContainer(containers.DeclarativeContainer):
     )
     documents = providers.Singleton(MongoDocuments, clock)
     runs = providers.Singleton(MongoRuns, policy)
+    idempotency_keys = providers.Singleton(MongoIdempotencyKeys, DocumentKeyRecord)
+    idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
     registry = providers.Singleton(load_processors)
-    queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry)
+    queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry, redis)
     runner = providers.Singleton(ChildProcessRunner, registry)
     upload_check = providers.Singleton(ThreadedUploadCheck)
     upload_gate = providers.Singleton(

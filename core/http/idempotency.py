@@ -1,7 +1,7 @@
 """`Idempotency-Key`: a request that is sent again gets the first answer again, never a second effect.
 
-An endpoint says what makes two requests the same and what there is to do: `return await once(body, create)`. What it does
-gets the id of the command (None without the header) and must name after it whatever it creates (`core.ids.id_for`).
+An endpoint says what makes two requests the same and what there is to do: `return await once(body, create)`. The second
+is given the id of the command (None without the header), and names after it what it creates (`core.ids.id_for`).
 """
 
 import asyncio
@@ -76,9 +76,11 @@ class Idempotency:
 
 
 class Once:
-    """One request with its key, if it has one."""
+    """One request, with its key if it has one."""
 
-    def __init__(self, request: Request, response: Response, key: str | None, shared: Callable[[], Idempotency]) -> None:
+    def __init__(
+        self, request: Request, response: Response, key: str | None, shared: Callable[[], Idempotency]
+    ) -> None:
         self._request, self._response, self.key, self._shared = request, response, key, shared
 
     async def __call__(self, content: object, act: Callable[[str | None], Awaitable[M]]) -> M | Response:

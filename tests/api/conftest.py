@@ -14,6 +14,7 @@ from app.runtime import migrate
 from app.server import create_app
 from core.config import Settings
 from tests.clients import Person
+from tests.idempotency_twin import IdempotencyKeysTwin
 from tests.mongomock_client import MockClient
 from tests.twins import RunsTwin, SessionsTwin
 
@@ -65,6 +66,8 @@ async def container(settings: Settings) -> AsyncIterator[Container]:
     container.wake_ups.override(providers.Singleton(RecordedWakeUps))
     container.users.sessions.override(providers.Singleton(SessionsTwin, container.clock))
     container.documents.runs.override(providers.Singleton(RunsTwin, container.documents.policy, container.clock))
+    for module in (container.users, container.folders, container.documents):
+        module.idempotency_keys.override(providers.Singleton(IdempotencyKeysTwin, container.clock))
     await migrate(container)  # unique indexes decide in mongomock too
     yield container
     container.unwire()

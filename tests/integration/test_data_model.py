@@ -17,11 +17,12 @@ from app.documents.domain.ports import Filters
 from app.documents.domain.processors import ProcessingError
 from app.documents.domain.run_policy import RunPolicy
 from app.folders.adapter import mongo as folders_mongo
-from app.folders.adapter.mongo import FolderRecord, MongoFolders
+from app.folders.adapter.mongo import FolderKeyRecord, FolderRecord, MongoFolders
 from app.users.adapter import mongo as users_mongo
 from app.users.adapter.mongo import MongoSessions, MongoUsers
 from core.clock import utc_now
 from core.events import OutboxEvent, Subscriber
+from core.idempotency import MongoIdempotencyKeys
 from core.ids import new_id
 from core.local.stack import LocalServers
 from core.mongo import Client, init_records, make_client
@@ -120,6 +121,7 @@ QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "dead workers": lambda: RUNS.free_dead(PAGE),
     "folders": lambda: MongoFolders().list("usr_3", None, PAGE),
     "account of an address": lambda: MongoUsers().find_by_email("nobody@example.com"),
+    "idempotency key": lambda: MongoIdempotencyKeys(FolderKeyRecord).claim("k", ("h",), "cmd_1"),
     "session is alive": lambda: MongoSessions().is_alive("ses_1", "usr_1"),
 }
 

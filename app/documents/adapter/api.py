@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.documents.adapter.schemas import ContentUrl, DocumentRead, DocumentUpdate
-from app.documents.adapter.upload import FORM_OVERHEAD_BYTES, UploadForm, UploadGate, received
+from app.documents.adapter.upload import FORM_OVERHEAD_BYTES, UploadForm, UploadGate, contents, received
 from app.documents.application.library import Library
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import (
@@ -37,6 +37,7 @@ from core.errors import (
     Unavailable,
 )
 from core.http.conditional import answer_with_etag, byte_range, demand_match, etag_of, not_modified
+from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, list_page, position_of
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
@@ -106,6 +107,7 @@ _UPLOAD_BODY: dict[str, Any] = {
         **responses(
             Unauthenticated, DocumentNotFound, DuplicateDocument, TooLarge, UnsupportedFileType, FileCorrupt,
             FileNameInvalid, FileEncrypted, MacroNotAllowed, ArchiveBomb, Invalid, Malformed, Unavailable, Overloaded,
+            *REFUSALS,
         ),
     },
 )  # fmt: skip
@@ -116,14 +118,19 @@ async def upload_document(
     library: CurrentLibrary,
     gate: Annotated[UploadGate, Depends(_gate)],
     settings: Annotated[Settings, Depends(_settings)],
-) -> DocumentRead:
+    once: Annotated[Once, once_in("documents")],
+) -> DocumentRead | Response:
     """Upload a PDF or DOCX file as multipart form. What it is, its structure decides, not its name."""
+
+    async def create(command_id: str | None) -> DocumentRead:
+        document, is_new = await library.upload(principal.id, upload, command_id)
+        response.status_code = 201 if is_new else 200
+        response.headers["Location"] = f"/documents/{document.id}"
+        response.headers["ETag"] = _etag(document)
+        return DocumentRead.of(document)
+
     async with received(request, gate, settings.max_upload_bytes) as upload:
-        document, is_new = await library.upload(principal.id, upload)
-    response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/documents/{document.id}"
-    response.headers["ETag"] = _etag(document)
-    return DocumentRead.of(document)
+        return await once(await contents(upload) if once.key else None, create)
 
 
 @router.get(

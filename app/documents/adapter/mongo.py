@@ -4,11 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo.errors import DuplicateKeyError
 
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.ports import Filters, NamedObjects
 from core.clock import Clock
+from core.idempotency import IdempotencyRecord
 from core.mongo import Record, Row, page_of, to_model, translated
 from core.paging import Page, Position
 from core.relay import DeliveryRecord
@@ -72,7 +74,11 @@ class DocumentDeliveryRecord(DeliveryRecord):
     """Events of documents, one row per subscriber."""
 
 
-RECORDS = (DocumentRecord, DocumentDeliveryRecord)
+class DocumentKeyRecord(IdempotencyRecord):
+    """Keys of requests to this module."""
+
+
+RECORDS = (DocumentRecord, DocumentDeliveryRecord, DocumentKeyRecord)
 
 
 class MongoDocuments:
@@ -81,16 +87,23 @@ class MongoDocuments:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
-    async def add(self, document: Document) -> None:
+    async def add(self, document: Document) -> Document:
         row = document.model_dump(exclude={"id"})
-        with translated():
-            await self._rows.insert_one({"_id": document.id, **row})
+        try:
+            with translated():
+                await self._rows.insert_one({"_id": document.id, **row})
+        except DuplicateKeyError:
+            return await self.get(document.id, document.owner_id)
+        return document
 
     async def get(self, document_id: str, owner_id: str) -> Document:
-        found = await self._find({"_id": document_id, "owner_id": owner_id})
+        found = await self.find(document_id, owner_id)
         if found is None:
             raise DocumentNotFound
         return found
+
+    async def find(self, document_id: str, owner_id: str) -> Document | None:
+        return await self._find({"_id": document_id, "owner_id": owner_id})
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None:
         return await self._find({"owner_id": owner_id, "sha256": sha256})

@@ -39,6 +39,7 @@ class MongoRuns:
         options: dict[str, Any],
         force: bool,
         request_id: str,
+        command_id: str | None = None,
     ) -> Document | None:
         statuses = {"$in": list(REQUESTABLE[force])}
         started = _queued({"run.tries": 0, "run.waits": 0, "run.requested_at": NOW}) | {
@@ -47,12 +48,15 @@ class MongoRuns:
             "run.processor": _given(processor),
             "run.options": _given(options),
             "run.request_id": _given(request_id),
+            "run.command_id": _given(command_id),
             "run.error": None,
             "run.result": None,
             "run.finished_at": None,
             "updated_at": NOW,
         }
-        query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": statuses}
+        query: Row = {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": statuses}
+        if command_id is not None:
+            query["run.command_id"] = {"$ne": command_id}
         return await self._change(query, started, "document.processing")
 
     async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:

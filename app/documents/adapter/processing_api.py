@@ -19,6 +19,7 @@ from app.documents.domain.errors import (
 )
 from core.errors import Invalid, Malformed, Unauthenticated, Unavailable
 from core.http.conditional import answer_with_etag, etag_of, not_modified
+from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.request_context import current_request_id
@@ -49,7 +50,7 @@ async def list_processors(_: CurrentPrincipal, processing: CurrentProcessing) ->
     "/documents/{document_id}/process", status_code=202, response_model=StatusRead,
     responses={
         200: {"model": StatusRead, "description": "It is COMPLETED already and `force` was not asked for"},
-        **responses(Unauthenticated, DocumentNotFound, ProcessorUnknown, Invalid, Malformed, Unavailable),
+        **responses(Unauthenticated, DocumentNotFound, ProcessorUnknown, Invalid, Malformed, Unavailable, *REFUSALS),
     },
 )  # fmt: skip
 async def process_document(
@@ -57,24 +58,30 @@ async def process_document(
     response: Response,
     principal: CurrentPrincipal,
     processing: CurrentProcessing,
+    once: Annotated[Once, once_in("documents")],
     body: ProcessRequest | None = None,
-) -> StatusRead:
+) -> StatusRead | Response:
     """Process a document in the background. While it is being processed, asking again changes nothing."""
     asked = body or ProcessRequest()
-    document = await processing.request(
-        principal.id,
-        document_id,
-        processor=asked.processor,
-        options=asked.options,
-        force=asked.force,
-        request_id=current_request_id(),
-    )
-    if document.status == "PROCESSING":
-        response.headers["Retry-After"] = str(POLL_S)
-    else:
-        response.status_code = 200
-    response.headers["Location"] = f"/documents/{document.id}/status"
-    return StatusRead.of(document)
+
+    async def start(command_id: str | None) -> StatusRead:
+        document = await processing.request(
+            principal.id,
+            document_id,
+            processor=asked.processor,
+            options=asked.options,
+            force=asked.force,
+            request_id=current_request_id(),
+            command_id=command_id,
+        )
+        if document.status == "PROCESSING":
+            response.headers["Retry-After"] = str(POLL_S)
+        else:
+            response.status_code = 200
+        response.headers["Location"] = f"/documents/{document.id}/status"
+        return StatusRead.of(document)
+
+    return await once(asked, start)
 
 
 @router.get(

@@ -21,7 +21,7 @@ from app.documents.domain.processors import EXTENSIONS, FileRefused
 from app.folders.contracts import FolderDirectory
 from core.clock import Clock
 from core.errors import PreconditionFailed
-from core.ids import new_id
+from core.ids import id_for
 from core.paging import Page, Position
 from core.storage.base import FileStore
 
@@ -70,8 +70,13 @@ class Library:
         self._documents, self._runs, self._files = documents, runs, files
         self._folders, self._check, self._clock = folders, check, clock
 
-    async def upload(self, owner_id: str, upload: Upload) -> tuple[Document, bool]:
+    async def upload(self, owner_id: str, upload: Upload, command_id: str | None = None) -> tuple[Document, bool]:
         """The document, and whether it is new. Name, type, bytes, record, in this order: a refusal stores nothing."""
+        document_id = id_for("doc", command_id)
+        if command_id is not None:  # an earlier run may have got this far; to `on_duplicate` it would be a duplicate
+            known = await self._documents.find(document_id, owner_id)
+            if known is not None:
+                return known, True
         filename = _checked_name(upload.filename)
         if upload.folder_id is not None:
             await self._demand_folder(upload.folder_id, owner_id)
@@ -86,7 +91,7 @@ class Library:
                 raise DuplicateDocument
             if known is not None:
                 return known, False
-        return await self._store(owner_id, upload, filename, checked), True
+        return await self._store(document_id, owner_id, upload, filename, checked), True
 
     async def get(self, owner_id: str, document_id: str) -> Document:
         return await self._documents.get(document_id, owner_id)
@@ -129,8 +134,10 @@ class Library:
     async def url(self, document: Document, *, expires_s: int, headers: Mapping[str, str]) -> str:
         return await self._files.url(document.key, expires_s=expires_s, headers=headers)
 
-    async def _store(self, owner_id: str, upload: Upload, filename: str, checked: CheckedUpload) -> Document:
-        document_id, now = new_id("doc"), self._clock()
+    async def _store(
+        self, document_id: str, owner_id: str, upload: Upload, filename: str, checked: CheckedUpload
+    ) -> Document:
+        now = self._clock()
         document = Document(
             id=document_id,
             owner_id=owner_id,
@@ -148,9 +155,9 @@ class Library:
         document = document.model_copy(update={"seq": 1, "outbox": (uploaded_event(document),)})
         await self._files.put(document.key, upload.file, checked.content_type)
         # Not undone when the insert fails: its outcome may be unknown, and the sweep finds what no record names.
-        await self._documents.add(document)
+        stored = await self._documents.add(document)
         log.info("uploaded", document_id=document_id, size=checked.size, content_type=checked.content_type)
-        return document
+        return stored
 
     async def _demand_folder(self, folder_id: str, owner_id: str) -> None:
         if not await self._folders.exists(folder_id, owner_id):

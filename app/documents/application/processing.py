@@ -55,11 +55,14 @@ class Processing:
         options: Mapping[str, Any],
         force: bool,
         request_id: str,
+        command_id: str | None = None,
     ) -> Document:
-        """Queues an attempt where none is under way and, unless forced, none has succeeded."""
+        """Queues an attempt where none is under way and, unless forced, none has succeeded; one for each command."""
         document = await self._documents.get(document_id, owner_id)
         chosen, checked = self._checked(document, processor, options)
         for _ in range(RACES):
+            if command_id is not None and document.run.command_id == command_id:
+                return document
             if document.status == "PROCESSING" or (document.status == "COMPLETED" and not force):
                 return document
             queued = await self._runs.request(
@@ -69,6 +72,7 @@ class Processing:
                 options=checked,
                 force=force,
                 request_id=request_id,
+                command_id=command_id,
             )
             if queued is not None:
                 self._queue.wake(WakeUp.of(queued))

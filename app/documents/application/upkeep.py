@@ -29,7 +29,9 @@ class Upkeep:
         """Ends what is over, frees what its worker left, and wakes what waits."""
         ended = await self._runs.end_overdue(BATCH)
         freed = await self._runs.free_dead(BATCH)
-        woken = await self._runs.wake_due(BATCH)
+        # Whoever waits in a long queue would be sent again every interval.
+        crowded = await self._queue.backlog() >= BATCH
+        woken = [] if crowded else await self._runs.wake_due(BATCH)
         for wake_up in (*freed, *woken):
             self._queue.wake(wake_up)
         if ended or freed or woken:

@@ -72,6 +72,7 @@ class Run(BaseModel):
     processor: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     request_id: str | None = None
+    command_id: str | None = None  # what asked for this attempt, where it may be asked again
     error: ProcessingError | None = None
     result: RunResult | None = None
 

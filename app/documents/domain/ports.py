@@ -30,10 +30,13 @@ class NamedObjects:
 class Documents(Protocol):
     """Every call names the owner; somebody else's document, and a deleted one, is not there."""
 
-    async def add(self, document: Document) -> None: ...
+    async def add(self, document: Document) -> Document:
+        """The stored one, which another run of the same command may have made."""
 
     async def get(self, document_id: str, owner_id: str) -> Document:
         """Raises DocumentNotFound."""
+
+    async def find(self, document_id: str, owner_id: str) -> Document | None: ...
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None: ...
 
@@ -83,7 +86,9 @@ class Runs(Protocol):
         options: dict[str, Any],
         force: bool,
         request_id: str,
-    ) -> Document | None: ...
+        command_id: str | None = None,
+    ) -> Document | None:
+        """One command starts one attempt, however often it asks."""
 
     async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:
         """Takes exactly this attempt, if it waits and is ready."""
@@ -127,3 +132,6 @@ class Announcements(Protocol):
 class ProcessingQueue(Protocol):
     def wake(self, wake_up: WakeUp) -> None:
         """Tells some worker. May be lost: the reconciler tells again."""
+
+    async def backlog(self) -> int:
+        """Messages that no worker has taken yet; 0 where nobody can tell."""

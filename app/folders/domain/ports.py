@@ -10,7 +10,7 @@ class Folders(Protocol):
     """Every call names the owner; somebody else's folder is not there."""
 
     async def add(self, folder: Folder) -> Folder:
-        """The stored one: where an earlier run of the same command was first, what that one made. Raises FolderExists."""
+        """The stored one, which another run of the same command may have made. Raises FolderExists."""
 
     async def get(self, folder_id: str, owner_id: str) -> Folder:
         """Raises FolderNotFound."""

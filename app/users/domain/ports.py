@@ -17,7 +17,7 @@ class SessionLife:
 
 class Users(Protocol):
     async def add(self, user: User) -> User:
-        """The stored one: where an earlier run of the same command was first, what that one made. Raises EmailTaken."""
+        """The stored one, which another run of the same command may have made. Raises EmailTaken."""
 
     async def get(self, user_id: str) -> User:
         """Raises UserNotFound."""

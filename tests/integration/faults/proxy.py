@@ -46,9 +46,9 @@ class Proxy:
         self._thread.join(10)
         self._loop.close()
 
-    def set(self, mode: Mode) -> None:
+    def turn(self, mode: Mode) -> None:
         """`refuse` also ends the connections there are, `hang` keeps them and lets nothing through."""
-        self._on_loop(self._set(mode))
+        self._on_loop(self._turn(mode))
 
     def cut(self, is_cut: IsCut, times: int) -> None:
         """The next so many requests of this kind reach the server; the connection ends instead of their answer."""
@@ -68,7 +68,7 @@ class Proxy:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
-    async def _set(self, mode: Mode) -> None:
+    async def _turn(self, mode: Mode) -> None:
         before, self._mode = self._mode, mode
         if mode == "hang":
             self._may_flow.clear()

@@ -1,98 +1,20 @@
-"""The parts of a fault test: processes that can be killed and frozen, and the stage they stand on."""
+"""The stage of a fault test: databases and an owner of its own, the processes, and what is true at the end."""
 
-import asyncio
-import contextlib
-import inspect
 import json
-import os
-import signal
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import httpx
-import psutil
+from typing import Any, TypeVar
 
 from app.container import Container
 from app.documents.adapter.mongo import DocumentRecord
-from app.documents.domain.document import Document
+from app.documents.domain.document import Document, uploaded_event
 from core.clock import utc_now
 from core.ids import new_id
 from core.local.folder import DataFolder
-from core.local.launch import Program, kill_group, launch
 from core.local.stack import LocalServers
-from tests.integration.running import ROOT, free_port
+from tests.integration.faults.process import MODULE, PATIENCE, Api, Process, until
+from tests.integration.running import free_port
 
-LEASE_S, INTERVAL_S = 2, 1
-FULL = os.environ.get("FAULTS") == "full"
-PATIENCE = 10  # a deadline is so many times the expected time
-START_S = 6
-MODULE = "tests.integration.faults.mutated"
-
-
-def many(quick: int, full: int) -> int:
-    """How many of something: the size of the default run, or that of `make faults`."""
-    return full if FULL else quick
-
-
-async def until(condition: Callable[[], Any], expected_s: float, what: str, patience: float = PATIENCE) -> float:
-    """Seconds until the condition (a function or a coroutine function) held; fails at ten times the expected time."""
-    started = time.monotonic()
-    while True:
-        found = condition()
-        if inspect.isawaitable(found):
-            found = await found
-        seconds = time.monotonic() - started
-        if found:
-            return seconds
-        assert seconds < expected_s * patience, f"not within {expected_s * patience:.0f} s: {what}"
-        await asyncio.sleep(0.05)
-
-
-class Process:
-    """One of our processes, in a session of its own; everything it prints is kept."""
-
-    def __init__(self, folder: DataFolder, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        self.name, self._log = name, folder.log_file(name)
-        program = Program(name=name, command=[sys.executable, "-m", *command], order=0, env=env, cwd=ROOT)
-        self._process = launch(folder, program, self._log)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
-    def children(self) -> list[psutil.Process]:
-        """The children of a Celery worker; the readers that they start are not meant."""
-        return [child for child in psutil.Process(self.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
-
-    def kill(self) -> None:
-        """As a power cut would: the process and everything it started."""
-        self._process.kill()
-        kill_group(self.pid)
-        self._process.wait()
-
-    def stop(self, within_s: float) -> int:
-        """SIGTERM; the exit code."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(within_s)
-
-    def text(self) -> str:
-        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
-
-    def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """What it logged, one object per line."""
-        found = []
-        for line in self.text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                if isinstance(event, dict) and name in (None, event.get("event")):
-                    found.append(event)
-        return found
+P = TypeVar("P", bound=Process)
 
 
 class Stage:
@@ -115,9 +37,7 @@ class Stage:
         self._switches += names
 
     def api(self, *switches: str, port: int | None = None, **env: str) -> "Api":
-        port = port or free_port()
-        command = ["uvicorn", f"{MODULE}:api", "--factory", "--host=127.0.0.1", f"--port={port}"]
-        return self._start(Api(self.folder, self._name("api"), [*command, "--no-access-log"], self._env(switches, env)))
+        return self._start(Api(self.folder, self._name("api"), port or free_port(), self._env(switches, env)))
 
     def worker(self, *switches: str, children: int = 2, options: Sequence[str] = (), **env: str) -> Process:
         return self._celery("worker", children, "documents", options, switches, env)
@@ -147,12 +67,12 @@ class Stage:
         ids = []
         for _ in range(count):
             document_id, now = new_id("doc"), utc_now()
-            await self.container.documents.documents().add(
-                Document(
-                    id=document_id, owner_id=self.owner_id, filename="a.pdf", content_type="application/pdf",
-                    size=8, sha256=None, key=self.original, created_at=now, updated_at=now,
-                )
+            document = Document(
+                id=document_id, owner_id=self.owner_id, filename="a.pdf", content_type="application/pdf",
+                size=8, sha256=None, key=self.original, created_at=now, updated_at=now,
             )  # fmt: skip
+            told = {"seq": 1, "outbox": (uploaded_event(document),)}
+            await self.container.documents.documents().add(document.model_copy(update=told))
             ids.append(document_id)
         return ids
 
@@ -163,7 +83,7 @@ class Stage:
         options = {"duration_seconds": seconds} if processor == "simulate" else {}
         for document_id in document_ids:
             queued = await self.container.documents.processing().request(
-                self.owner_id, document_id, processor=processor, options=options, force=force, request_id="req_of_a_test"
+                self.owner_id, document_id, processor=processor, options=options, force=force, request_id="req_12345678"
             )
             assert queued.status == "PROCESSING"
             self.accept(document_id)
@@ -196,6 +116,18 @@ class Stage:
         """Of the documents of this stage."""
         return int(await self.rows.count_documents({name.replace("__", "."): value for name, value in query.items()}))
 
+    async def completed(self, at_least: int) -> bool:
+        return await self.count(status="COMPLETED") >= at_least
+
+    async def messages(self) -> int:
+        """Wake-ups of documents that nobody has finished with: waiting, or in a worker's hands."""
+        redis = self.container.redis()
+        held = [json.loads(message) for message in await redis.hvals("unacked")]
+        return int(await redis.llen("documents")) + sum(message[2] == "documents" for message in held)
+
+    async def all_read(self) -> bool:
+        return await self.messages() == 0
+
     async def ended(self, expected_s: float) -> float:
         """Waits until every accepted document is over; seconds."""
 
@@ -205,14 +137,19 @@ class Stage:
         return await self.until(all_ended, expected_s, "every accepted document is COMPLETED or FAILED")
 
     async def until(self, condition: Callable[[], Any], expected_s: float, what: str) -> float:
-        return await until(condition, expected_s, what, self.patience)
+        def checked() -> Any:
+            for process in self.processes:
+                process.check()
+            return condition()
+
+        return await until(checked, expected_s, what, self.patience)
 
     def logged(self, name: str) -> list[dict[str, Any]]:
         return [event for process in self.processes for event in process.events(name)]
 
-    def report(self, fault: str, **numbers: Any) -> None:
-        """A line of the table at the end of the run."""
-        self.told = {"fault": fault, "accepted": sum(self.accepted.values()), **self.told, **numbers}
+    def report(self, **numbers: Any) -> None:
+        """For a line of the table at the end of the run: fault, lost, twice, recovery_s, remarks."""
+        self.told |= {"accepted": sum(self.accepted.values()), **numbers}
 
     def _celery(
         self, name: str, children: int, queues: str, options: Sequence[str], switches: Sequence[str],
@@ -223,7 +160,7 @@ class Stage:
         command += ["--without-gossip", "--without-mingle", f"--hostname={unique}@%h", *options]
         return self._start(Process(self.folder, unique, command, self._env(switches, env)))
 
-    def _start[P: Process](self, process: P) -> P:
+    def _start(self, process: P) -> P:
         self.processes.append(process)
         return process
 

@@ -1,0 +1,258 @@
+"""The one client for calls to a URL that came from outside: what it may reach is decided when it connects.
+
+A check of the name alone is worthless, since the next answer of DNS may be another. So the address that was checked is
+the address that is called. httpcore follows no redirect, reads no proxy variable, unpacks nothing and keeps no cookie.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import httpcore
+
+from core.errors import Invalid
+from core.http.request_context import current_request_id
+from core.security.addresses import Url, has_public_name, listed_ok, parse_origin, parse_url, public
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]  # raises OSError or UnicodeError where there is no answer
+EgressError = Literal[
+    "dns", "connect", "tls", "timeout", "redirect", "http_status", "response_too_large", "url_not_allowed"
+]
+
+PORTS = frozenset({443, 8443})
+TOTAL_S = 15.0
+RESOLVE_S, RESOLVE_AT_REGISTRATION_S = 3, 2
+MAX_BODY = 16_384
+MAX_ADDRESSES = 3
+USER_AGENT = "Dossier"
+
+_SocketOptions = Iterable[tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]]
+
+
+class UrlNotAllowed(Invalid):
+    title = "The URL must be https, on port 443 or 8443, and lead to a public address"
+
+
+class DestinationRefused(Exception):
+    """The name leads, now, where this call may not go."""
+
+
+class NameUnknown(httpcore.ConnectError):
+    """DNS has no answer, or none in time."""
+
+
+@dataclass(frozen=True)
+class EgressAnswer:
+    """How one attempt ended; `error` is None after 2xx. The body is for programs: never shown, logged or kept."""
+
+    status: int | None
+    error: EgressError | None
+    duration_ms: int = 0
+    body: bytes = field(default=b"", repr=False)
+    retry_after_s: int | None = None  # as the other side asked for; not with 2xx
+
+
+def system_resolver(threads: int = 8) -> Resolve:
+    """The system's, in threads of its own: names that hang must not hold up the other work of the process."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
+
+    async def resolve(host: str, port: int) -> list[str]:
+        def ask() -> list[str]:
+            return [str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+        return await asyncio.get_running_loop().run_in_executor(pool, ask)
+
+    return resolve
+
+
+class PinnedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that were checked, never to a name; for one attempt."""
+
+    def __init__(
+        self,
+        resolve: Resolve,
+        *,
+        ports: Collection[int] = PORTS,
+        listed: Collection[tuple[str, int]] = (),
+        wire: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        """`listed`: host and port that may be private; `wire`: what really connects."""
+        self._resolve, self._ports, self._listed = resolve, ports, listed
+        self._wire = wire or httpcore.AnyIOBackend()
+        self.connected = False
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: _SocketOptions | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        listed = (host, port) in self._listed
+        if not listed and port not in self._ports:
+            raise DestinationRefused
+        allowed = listed_ok if listed else public
+        try:
+            addresses = await _addresses(self._resolve, host, port, RESOLVE_S)
+        except (OSError, UnicodeError) as cause:
+            raise NameUnknown from cause
+        if not _all(allowed, addresses):  # one bad answer refuses all
+            raise DestinationRefused
+        stream = await self._first_connected(addresses[:MAX_ADDRESSES], port, timeout, socket_options)
+        peer = stream.get_extra_info("server_addr")
+        if peer is None or not _all(allowed, [peer[0]]):
+            await stream.aclose()
+            raise httpcore.ConnectError if peer is None else DestinationRefused  # None: it has hung up already
+        self.connected = True
+        return stream  # TLS still checks the name
+
+    async def connect_unix_socket(self, *args: object, **kwargs: object) -> httpcore.AsyncNetworkStream:
+        raise DestinationRefused
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _first_connected(
+        self, addresses: Sequence[str], port: int, timeout: float | None, socket_options: _SocketOptions | None
+    ) -> httpcore.AsyncNetworkStream:
+        failure: Exception = httpcore.ConnectError()
+        for address in addresses:
+            try:
+                return await self._wire.connect_tcp(address, port, timeout, None, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise failure
+
+
+class EgressClient:
+    """Checks URLs when they are registered and calls them later; both times by the same rules."""
+
+    def __init__(
+        self,
+        resolve: Resolve,
+        *,
+        origins: Iterable[str] = (),
+        ports: Collection[int] = PORTS,
+        total_s: float = TOTAL_S,
+        tls: ssl.SSLContext | None = None,
+        wire: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        """`origins`: exact `scheme://host:port` that the operator listed; only they may be private or plain http."""
+        self._resolve, self._ports, self._total_s, self._wire = resolve, ports, total_s, wire
+        self._origins = frozenset(parse_origin(text).origin for text in origins)
+        self._tls = tls or httpcore.default_ssl_context()  # once: reading all the roots takes a while
+
+    async def check_url(self, text: str, *, pointer: str = "/url") -> str:
+        """The normalised form, which is the one to keep. Raises UrlNotAllowed; a name without an answer is accepted."""
+        try:
+            url, listed = self._parsed(text)
+            addresses = await _addresses(self._resolve, url.host, url.port, RESOLVE_AT_REGISTRATION_S)
+        except DestinationRefused:
+            raise UrlNotAllowed(pointer=pointer) from None
+        except (OSError, UnicodeError):
+            return str(url)  # DNS may be away; the check that counts comes when it connects
+        if addresses and not _all(listed_ok if listed else public, addresses):
+            raise UrlNotAllowed(pointer=pointer)
+        return str(url)
+
+    async def post(self, text: str, headers: Mapping[str, str], body: bytes) -> EgressAnswer:
+        """One attempt, over within the total time whatever the other side does, and never an exception for it."""
+        started, backend = time.monotonic(), None
+        try:
+            url, listed = self._parsed(text)
+            reachable = {(url.host, url.port)} if listed else ()  # of this scheme only, so it is asked for each attempt
+            backend = PinnedBackend(self._resolve, ports=self._ports, listed=reachable, wire=self._wire)
+            async with asyncio.timeout(self._total_s):
+                answer = await self._exchange(url, _headers(url, headers), body, backend)
+        except _EXPECTED as failure:
+            answer = EgressAnswer(None, _named(failure, connected=backend is not None and backend.connected))
+        return replace(answer, duration_ms=round((time.monotonic() - started) * 1000))
+
+    def _parsed(self, text: str) -> tuple[Url, bool]:
+        """The URL, and whether its origin is listed. Raises DestinationRefused."""
+        try:
+            url = parse_url(text)
+        except ValueError:
+            raise DestinationRefused from None
+        listed = url.origin in self._origins
+        if not listed and not (url.scheme == "https" and url.port in self._ports and has_public_name(url)):
+            raise DestinationRefused
+        return url, listed
+
+    async def _exchange(
+        self, url: Url, headers: list[tuple[bytes, bytes]], body: bytes, backend: PinnedBackend
+    ) -> EgressAnswer:
+        address = httpcore.URL(
+            scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
+        )
+        share = {"timeout": {"connect": self._total_s / (MAX_ADDRESSES + 1)}}  # one dead address leaves time for others
+        async with (
+            httpcore.AsyncConnectionPool(
+                ssl_context=self._tls, max_connections=1, max_keepalive_connections=0, network_backend=backend
+            ) as pool,
+            pool.stream("POST", address, headers=headers, content=body, extensions=share) as response,
+        ):
+            if response.status // 100 != 2:
+                error: EgressError = "redirect" if response.status // 100 == 3 else "http_status"
+                return EgressAnswer(response.status, error, retry_after_s=_retry_after(response.headers))
+            content = b""
+            async for chunk in response.aiter_stream():
+                content += chunk
+                if len(content) > MAX_BODY:
+                    return EgressAnswer(response.status, "response_too_large", body=content[:MAX_BODY])
+            return EgressAnswer(response.status, None, body=content)
+
+
+_EXPECTED = (
+    DestinationRefused, OSError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.RemoteProtocolError,
+)  # fmt: skip
+
+
+def _named(failure: Exception, *, connected: bool) -> EgressError:
+    match failure:
+        case DestinationRefused():
+            return "url_not_allowed"
+        case NameUnknown():
+            return "dns"
+        case TimeoutError() | httpcore.TimeoutException():
+            return "timeout"
+        case ssl.SSLError():
+            return "tls"
+        case httpcore.ConnectError() if connected:
+            return "tls"
+        case _:
+            return "connect"
+
+
+def _headers(url: Url, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Those of the caller; ours cannot be replaced."""
+    ours = {"host": url.authority, "user-agent": USER_AGENT, "accept-encoding": "identity", "connection": "close"}
+    if request_id := current_request_id():
+        ours["x-request-id"] = request_id
+    lowered = {name.lower(): value for name, value in given.items()}
+    return [(name.encode(), value.encode()) for name, value in (lowered | ours).items()]
+
+
+def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    found = next((value for name, value in headers if name.lower() == b"retry-after"), b"")
+    return int(found) if re.fullmatch(rb"[0-9]{1,9}", found) else None
+
+
+async def _addresses(resolve: Resolve, host: str, port: int, within_s: float) -> list[str]:
+    async with asyncio.timeout(within_s):
+        return list(dict.fromkeys(await resolve(host, port)))
+
+
+def _all(allowed: Callable[[str], bool], addresses: Sequence[str]) -> bool:
+    """Whether there are addresses and every one is allowed; what is no address is not."""
+    try:
+        return bool(addresses) and all(map(allowed, addresses))
+    except ValueError:
+        return False

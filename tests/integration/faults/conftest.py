@@ -1,0 +1,70 @@
+"""A stage for each test, and the table of what the faults did."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.runtime import migrate, running
+from core.config import load_settings
+from core.ids import random_token
+from core.local.folder import open_folder
+from core.local.stack import LocalServers
+from tests.integration.faults import mutated
+from tests.integration.faults.process import INTERVAL_S, LEASE_S
+from tests.integration.faults.stage import Stage
+
+MODULES = ("users", "folders", "documents")
+COLUMNS = {"fault": 20, "accepted": 9, "lost": 5, "twice": 6, "recovery_s": 11, "remarks": 0}
+
+
+@pytest.fixture
+async def stage(servers: LocalServers, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """Databases of its own on the shared servers; no process runs yet."""
+    env = {
+        "APP_ENV": "local",
+        "DATA_DIR": str(tmp_path / "data"),
+        "MONGO_URL": servers.mongo_url,
+        "MONGO_DB": f"f{random_token(48)}",
+        "REDIS_URL": servers.redis_url,
+        "S3_ENDPOINT_URL": servers.s3_endpoint_url,
+        "S3_BUCKET": servers.s3_bucket,
+        "AWS_ACCESS_KEY_ID": servers.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": servers.s3_secret_key,
+        "PROCESSING_LEASE_SECONDS": str(LEASE_S),
+        "RECONCILE_INTERVAL_SECONDS": str(INTERVAL_S),
+        "LOG_FORMAT": "json",
+        "PYTHONUNBUFFERED": "1",
+        "REMAP_SIGTERM": "SIGQUIT",
+    }
+    settings = load_settings("local", **{name.lower(): value for name, value in env.items() if name.isupper()})
+    container = mutated.build(settings, "api")
+    made = Stage(servers, open_folder(tmp_path), env, container)
+    async with running(container):
+        await migrate(container)
+        await container.files().put(made.original, io.BytesIO(b"%PDF-1.7"), "application/pdf")
+        await container.redis().flushall()
+        request.node.user_properties.append(("fault", made.told))
+        try:
+            yield made
+        finally:
+            made.end()
+        client = container.mongo()
+        await asyncio.gather(*(client.drop_database(f"{settings.mongo_db}_{module}") for module in MODULES))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line per fault: how many were promised, lost, applied twice; seconds until all was well again."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    rows = [
+        value for report in reports for name, value in report.user_properties if name == "fault" and value.get("fault")
+    ]
+    if rows:
+        terminalreporter.write_sep("-", "faults")
+        terminalreporter.write_line("".join(name.ljust(width) for name, width in COLUMNS.items()))
+        for row in sorted(rows, key=lambda row: str(row["fault"])):
+            cells = (str(row.get(name, "")).ljust(width) for name, width in COLUMNS.items())
+            terminalreporter.write_line("".join(cells))

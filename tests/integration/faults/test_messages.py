@@ -1,0 +1,159 @@
+"""A message is a wake-up only: it may be missing, late, repeated or wrong."""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from core.ids import new_id, random_token
+from tests.clients import Person
+from tests.integration.faults.invariants import assert_invariants
+from tests.integration.faults.process import INTERVAL_S, Api, many
+from tests.integration.faults.stage import Stage
+
+pytestmark = pytest.mark.timeout(600)
+
+MOCK = {"processor": "simulate", "options": {"duration_seconds": 0}}
+
+
+async def signed_in(stage: Stage, api: Api, http: httpx.AsyncClient) -> Person:
+    """Owner of all documents of the stage from here on."""
+    await api.ready()
+    person = await Person.registered(http, f"{random_token(48)}@example.com")
+    stage.owner_id = person.user_id
+    return person
+
+
+async def enqueue_gap(stage: Stage) -> None:
+    api = stage.api("publish-hangs")
+    async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
+        ada = await signed_in(stage, api, http)
+        ids = await stage.documents(many(40, 50))
+        for document_id in ids:
+            answer = await ada.post(f"/documents/{document_id}/process", json=MOCK)
+            assert answer.status_code == 202
+            stage.accept(document_id)
+    api.kill()
+    assert await stage.messages() == 0, "nothing was published"
+    stage.crew()
+    seconds = await stage.ended(len(ids) * 0.15 + 2 * INTERVAL_S + 4)
+    rows = [await stage.row(document_id) for document_id in ids]
+    assert {(row["status"], row["run"]["attempt"]) for row in rows} == {("COMPLETED", 1)}
+    await assert_invariants(stage)
+    stage.report(fault="enqueue-gap", recovery_s=round(seconds, 1))
+
+
+async def test_what_was_accepted_but_never_published_is_done(stage: Stage) -> None:
+    await enqueue_gap(stage)
+
+
+async def test_a_request_whose_answer_died_with_the_api_is_done_once(stage: Stage) -> None:
+    api = stage.api("die-before-publish")
+    (document_id,) = await stage.documents(1)
+    async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
+        ada = await signed_in(stage, api, http)
+        await stage.rows.update_one({"_id": document_id}, {"$set": {"owner_id": ada.user_id}})
+        with pytest.raises(httpx.RemoteProtocolError):
+            await ada.post(f"/documents/{document_id}/process", json=MOCK)
+        api.kill()
+        again = stage.api(port=httpx.URL(api.base).port)
+        await again.ready()
+        answer = await ada.post(f"/documents/{document_id}/process", json=MOCK)
+        assert (answer.status_code, answer.json()["status"], answer.json()["attempt"]) == (202, "PROCESSING", 1)
+    stage.accept(document_id)
+    stage.crew(children=1)
+    await stage.ended(6)
+    assert (await stage.row(document_id))["run"]["attempt"] == 1
+    await assert_invariants(stage)
+
+
+async def redis_flush(stage: Stage) -> None:
+    stage.crew()
+    ids = await stage.documents(many(45, 200))
+    await stage.request(*ids, seconds=0.2)
+    for part in (1, 2, 3):
+        done = len(ids) * part // 4
+        await stage.until(partial(stage.completed, done), 5 + done * 0.3, f"{done} documents are done")
+        await stage.container.redis().flushall()
+    seconds = await stage.ended(len(ids) * 0.3 + 2 * INTERVAL_S)
+    assert await stage.count(status="COMPLETED") == len(ids)
+    await assert_invariants(stage)
+    stage.report(fault="redis-flush", recovery_s=round(seconds, 1))
+
+
+async def test_three_flushes_of_redis_lose_nothing(stage: Stage) -> None:
+    await redis_flush(stage)
+
+
+async def parallel_process(stage: Stage) -> None:
+    api = stage.api()
+    stage.crew(children=1)
+    (document_id,) = await stage.documents(1)
+    async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
+        ada = await signed_in(stage, api, http)
+        await stage.rows.update_one({"_id": document_id}, {"$set": {"owner_id": ada.user_id}})
+        asked: list[Any] = [ada.post(f"/documents/{document_id}/process", json=MOCK) for _ in range(50)]
+        answers = await asyncio.gather(*asked)
+    stage.accept(document_id)
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    assert {answer.json()["attempt"] for answer in answers} == {1}, "all were given the same attempt"
+    seconds = await stage.ended(4)
+    await assert_invariants(stage)
+    told = [event["type"] for event in await stage.inbox.find({}).sort("seq").to_list()]
+    assert told == ["document.uploaded", "document.processing", "document.completed"]
+    stage.report(fault="parallel-process", recovery_s=round(seconds, 1))
+
+
+async def test_fifty_requests_at_once_are_one(stage: Stage) -> None:
+    await parallel_process(stage)
+
+
+async def duplicate_message(stage: Stage) -> None:
+    stage.switch("repeat-messages")
+    ids = await stage.documents(many(20, 60))
+    for document_id in ids:
+        stage.send(document_id, 1)  # too early: nobody has asked yet
+    await stage.request(*ids)
+    for document_id in ids:
+        for attempt in (1, 1, 1, 1, 0):
+            stage.send(document_id, attempt)
+    stage.crew()
+    seconds = await stage.ended(len(ids) * 0.2 + 6)
+    again = ids[: len(ids) // 4]
+    await stage.request(*again, force=True)
+    for document_id in ids:
+        for attempt in (1, 1, 2, 2, 3):  # old, late, and never asked for
+            stage.send(document_id, attempt)
+    await stage.ended(len(again) * 0.2 + 4)
+    await stage.until(stage.all_read, len(ids) * 0.2, "every message is read")
+    starts = len(stage.logged("process_started"))
+    attempts = sum([(await stage.row(document_id))["run"]["attempt"] for document_id in ids])
+    assert starts == attempts == len(ids) + len(again), f"{starts} starts of {attempts} attempts"
+    await assert_invariants(stage)
+    stage.report(fault="duplicate-message", recovery_s=round(seconds, 1))
+
+
+async def test_repeated_late_and_old_messages_start_nothing(stage: Stage) -> None:
+    await duplicate_message(stage)
+
+
+async def test_a_message_about_nothing_is_dropped_and_the_worker_goes_on(stage: Stage) -> None:
+    worker = stage.crew(children=1)
+    (document_id,) = await stage.documents(1)
+    await stage.until(lambda: worker.children(), 5, "the worker has its child")
+    for unknown in (new_id("doc"), "", "$status"):
+        stage.send(unknown, 1)
+    await stage.request(document_id)
+    await stage.ended(6)
+    stage.send(document_id, 7)
+    stage.send(document_id, -1)
+    stage.container.celery().send_task("documents.process", args=("too", "many", "words"), queue="documents")
+    await stage.until(stage.all_read, 3, "every message is read")
+    assert len(worker.events("wakeup_ignored")) == 5
+    (child,) = worker.children()
+    await stage.request(document_id, force=True)
+    await stage.ended(4)
+    assert [found.pid for found in worker.children()] == [child.pid], "the child lives on"
+    await assert_invariants(stage)

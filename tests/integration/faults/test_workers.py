@@ -1,0 +1,169 @@
+"""Workers die, freeze, are poisoned, recycled and stopped."""
+
+import random
+import signal
+from functools import partial
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.faults.invariants import assert_invariants
+from tests.integration.faults.process import INTERVAL_S, LEASE_S, Process, many
+from tests.integration.faults.proxy import Proxy
+from tests.integration.faults.stage import Stage
+
+pytestmark = pytest.mark.timeout(600)
+
+
+async def child_kill(stage: Stage) -> None:
+    worker = stage.crew()
+    ids = await stage.documents(many(30, 100))
+    await stage.request(*ids, seconds=0.2)
+    kills = 0
+    for part in range(1, many(5, 10)):
+        done = len(ids) * part // many(6, 12)
+        await stage.until(partial(stage.completed, done), 5 + done * 0.3, f"{done} documents are done")
+        await stage.until(worker.children, 3, "the worker has a child")
+        random.choice(worker.children()).kill()
+        kills += 1
+    seconds = await stage.ended(len(ids) * 0.3 + LEASE_S + INTERVAL_S)
+    rows = [await stage.row(document_id) for document_id in ids]
+    assert {row["status"] for row in rows} == {"COMPLETED"}
+    attempts = sum(row["run"]["attempt"] for row in rows)
+    assert attempts <= len(ids) + kills, f"{attempts} attempts after {kills} kills"
+    await assert_invariants(stage)
+    stage.report(fault="child-kill", recovery_s=round(seconds, 1), remarks=f"{kills} kills, {attempts} attempts")
+
+
+async def test_killed_children_lose_nothing(stage: Stage) -> None:
+    await child_kill(stage)
+
+
+async def zombie(stage: Stage) -> None:
+    """Frozen with the result in hand, past the lease; thawed while the second attempt runs, or after it."""
+    count = many(10, 20)
+    frozen = stage.worker("stop-before-complete", children=count)
+    stage.beat()
+    stage.control()
+    ids = await stage.documents(count)
+    await stage.request(*ids, seconds=1)
+    await stage.until(lambda: len(_stopped(frozen)) == count, 5 + count * 0.2, "every child is frozen")
+    holders = {document_id: await _holder(stage, document_id) for document_id in ids}
+    stage.worker()
+    early, late = ids[: count // 2], ids[count // 2 :]
+    for documents, field, value, what in (
+        (early, "run__state", "running", "runs"),
+        (late, "status", "COMPLETED", "is completed"),
+    ):
+        waiting = list(documents)
+        while waiting:
+            ready: list[str] = []
+
+            async def any_is_ready(ready: list[str] = ready, field: str = field, value: str = value) -> bool:
+                for document_id in waiting:
+                    if await stage.count(_id=document_id, run__attempt=2, **{field: value}):
+                        ready.append(document_id)
+                return bool(ready)
+
+            await stage.until(any_is_ready, LEASE_S + INTERVAL_S + count, f"the second attempt {what}")
+            for document_id in ready:
+                holders[document_id].send_signal(signal.SIGCONT)
+                waiting.remove(document_id)
+    seconds = await stage.ended(count + 2)
+
+    def refused() -> list[dict[str, Any]]:
+        return [event for event in frozen.events("process_lost") if event["attempt"] == 1]
+
+    await stage.until(lambda: len(refused()) == count, 3, "every zombie was refused")
+    rows = [await stage.row(document_id) for document_id in ids]
+    assert {row["run"]["result"]["attempt"] for row in rows} == {2}, "no zombie applied its result"
+    await assert_invariants(stage)
+    assert await stage.inbox.count_documents({"type": "document.completed"}) == count
+    stage.report(fault="zombie", recovery_s=round(seconds, 1), remarks=f"{len(refused())} refused")
+
+
+def _stopped(worker: Process) -> list[psutil.Process]:
+    return [child for child in worker.children() if child.status() == psutil.STATUS_STOPPED]
+
+
+async def _holder(stage: Stage, document_id: str) -> psutil.Process:
+    worker: str = (await stage.row(document_id))["run"]["worker"]
+    return psutil.Process(int(worker.rpartition(":")[2]))
+
+
+async def test_a_worker_that_was_thought_dead_changes_nothing(stage: Stage) -> None:
+    await zombie(stage)
+
+
+async def poison(stage: Stage) -> None:
+    stage.crew()
+    (bad,) = await stage.documents(1)
+    good = await stage.documents(10)
+    await stage.request(bad, processor="poison")
+    await stage.request(*good)
+    seconds = await stage.ended(5 * (LEASE_S + 2 * INTERVAL_S) + 5)
+    row = await stage.row(bad)
+    assert (row["status"], row["run"]["error"]["code"], row["run"]["tries"]) == ("FAILED", "worker_lost", 5)
+    assert await stage.count(status="COMPLETED") == len(good)
+    await assert_invariants(stage)
+    stage.report(fault="poison", recovery_s=round(seconds, 1))
+
+
+@pytest.mark.slow
+async def test_a_document_that_kills_its_workers_is_given_up(stage: Stage) -> None:
+    await poison(stage)
+
+
+async def worker_process(stage: Stage) -> None:
+    count = many(50, 100)
+    ids = await stage.documents(count)
+    await stage.request(*ids)
+    stage.beat()
+    stage.control()
+    first = stage.worker(children=1, options=[f"--max-tasks-per-child={count * 2 // 5}"])
+    seconds = await stage.ended(count * 0.2 + 5)
+    await stage.until(stage.all_read, 3, "every message is read")
+    assert len(first.events("process_started")) == count
+    first.kill()
+    for process in stage.processes:  # what is not lost needs nobody who finds it again
+        process.kill()
+
+    more = await stage.documents(10)
+    with Proxy(int(stage.servers.mongo_url.rpartition(":")[2].partition("/")[0])) as proxy:
+        proxy.turn("refuse")
+        url = f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
+        second = stage.worker("short-selection", MONGO_URL=url)
+        await stage.request(*more)
+        await stage.until(lambda: second.text().count("worker_not_started") >= 3, 4, "children end and are replaced")
+        assert second.events("process_started") == []
+        assert await stage.messages() == len(more), "no message vanished"
+        proxy.turn("pass")
+        await stage.ended(6)
+    stage.crew(children=1)
+    await assert_invariants(stage)
+    assert "event loop" not in "".join(process.text() for process in stage.processes).lower()
+    stage.report(fault="worker-process", recovery_s=round(seconds, 1))
+
+
+@pytest.mark.slow
+async def test_a_worker_process_serves_many_tasks_and_none_without_its_database(stage: Stage) -> None:
+    await worker_process(stage)
+
+
+async def test_a_stopped_worker_gives_its_run_back_at_once(stage: Stage) -> None:
+    stopping = stage.worker("short-stop", children=1)
+    stage.beat()
+    stage.control()
+    (document_id,) = await stage.documents(1)
+    await stage.request(document_id, seconds=3)
+    await stage.until(lambda: stage.count(run__state="running"), 5, "the run is claimed")
+    other = stage.worker(children=1)
+    await stage.until(other.children, 5, "another worker is there")
+    stopping.stop(within_s=30)
+    row = await stage.row(document_id)
+    assert (row["run"]["attempt"], row["run"]["state"]) in ((2, "queued"), (2, "running")), "released, not waited for"
+    await stage.ended(6)
+    row = await stage.row(document_id)
+    assert (row["status"], row["run"]["attempt"], row["run"]["tries"]) == ("COMPLETED", 2, 1)
+    await assert_invariants(stage)

@@ -1,0 +1,41 @@
+"""What the reconciler sends, and when it holds back."""
+
+from typing import Any
+
+import pytest
+
+from app.documents.application.upkeep import BATCH, Upkeep
+from app.documents.domain.ports import WakeUp
+from core.clock import utc_now
+
+
+class Runs:
+    """One run that lost its worker, one that waits."""
+
+    async def end_overdue(self, limit: int) -> int:
+        return 0
+
+    async def free_dead(self, limit: int) -> list[WakeUp]:
+        return [WakeUp("doc_dead", 2, "extract", "r")]
+
+    async def wake_due(self, limit: int) -> list[WakeUp]:
+        return [WakeUp("doc_waiting", 1, "extract", "r")]
+
+
+class Queue:
+    def __init__(self, waiting: int) -> None:
+        self.waiting, self.woken = waiting, list[str]()
+
+    def wake(self, wake_up: WakeUp) -> None:
+        self.woken.append(wake_up.document_id)
+
+    async def backlog(self) -> int:
+        return self.waiting
+
+
+@pytest.mark.parametrize(("waiting", "woken"), [(0, ["doc_dead", "doc_waiting"]), (BATCH, ["doc_dead"])])
+async def test_a_long_queue_is_not_made_longer(waiting: int, woken: list[str]) -> None:
+    queue = Queue(waiting)
+    world: tuple[Any, ...] = (None, Runs(), queue, None, utc_now)
+    await Upkeep(*world).reconcile()
+    assert queue.woken == woken
