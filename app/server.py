@@ -3,11 +3,9 @@
 import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -23,7 +21,8 @@ from core.errors import AppError
 from core.http.docs import docs_routes
 from core.http.ingress import Ingress, RouteTable
 from core.http.local_files import local_file_routes
-from core.http.problems import Problem, problem_response
+from core.http.openapi import Api
+from core.http.problems import problem_response
 from core.http.request_context import RequestContext
 from core.http.system import system_routes
 from core.logging import configure_logging
@@ -73,23 +72,6 @@ def create_app(container: Container) -> FastAPI:
         app.user_middleware[:0] = [_cors(settings.cors_origins)]
     app.add_middleware(RequestContext, render=problem_response, observe=metrics.observe_request)
     return app
-
-
-class Api(FastAPI):
-    """FastAPI whose OpenAPI document names the ways to sign in and the form of every error."""
-
-    def openapi(self) -> dict[str, Any]:
-        if self.openapi_schema is None:
-            schema = get_openapi(title=self.title, version=self.version, summary=self.summary, routes=self.routes)
-            components = schema.setdefault("components", {})
-            components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema(
-                ref_template="#/components/schemas/{model}"
-            )
-            components["securitySchemes"] = {
-                "bearer": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}}}
-            }
-            self.openapi_schema = schema
-        return self.openapi_schema
 
 
 @asynccontextmanager

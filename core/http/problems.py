@@ -47,6 +47,7 @@ MESSAGES = {
     "greater_than_equal": "The number is too small.",
     "less_than_equal": "The number is too large.",
 }
+PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 MAX_ERRORS = 50
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -95,8 +96,9 @@ def responses(*raised: type[AppError]) -> dict[int | str, dict[str, Any]]:
     for error in raised:
         category = next(parent for parent in error.__mro__ if parent in STATUS)
         by_status.setdefault(STATUS[category], []).append(f"`{error.code}`")
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": ", ".join(codes), "content": content} for status, codes in by_status.items()}
+    return {
+        status: {"description": ", ".join(codes), "content": PROBLEM_CONTENT} for status, codes in by_status.items()
+    }
 
 
 def _render(

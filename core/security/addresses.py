@@ -1,4 +1,4 @@
-"""URLs and addresses of strangers, as text: what may be called at all, what the normalised form is, what is public."""
+"""URLs and addresses of strangers, as text: what is a URL at all, its one normalised form, which address is public."""
 
 import re
 from collections.abc import Iterable
@@ -6,44 +6,37 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import unquote
 
-Address = IPv4Address | IPv6Address
-
 MAX_URL = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
-LOCAL_NAMES = ("localhost", "local", "internal", "home.arpa", "svc", "cluster.local", "onion")
+LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".svc", ".cluster.local", ".onion")
 
-# Networks that lead inside although `is_global` is true for them in one of the Python versions we run on.
-DENIED = [
-    ip_network(text)
-    for text in (
-        "168.63.129.16/32", "192.88.99.0/24", "100.64.0.0/10", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32",
-        "2002::/16", "::/96", "fec0::/10", "5f00::/16", "3fff::/20", "100::/64", "fc00::/7", "fe80::/10",
-    )
-]  # fmt: skip
+Address = IPv4Address | IPv6Address
+# They lead inside, although `is_global` is true for them in one of the Python versions we run on.
+DENIED = [ip_network(text) for text in (
+    "168.63.129.16/32", "192.88.99.0/24", "100.64.0.0/10", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16",
+    "::/96", "fec0::/10", "5f00::/16", "3fff::/20", "100::/64", "fc00::/7", "fe80::/10",
+)]  # fmt: skip
 # Not even for an origin that the operator listed: metadata services of the clouds, and what is no host at all.
-NEVER = [
-    ip_network(text)
-    for text in (
-        "0.0.0.0/8", "169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32", "224.0.0.0/3",
-        "::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::/32",
-    )
-]  # fmt: skip
-# An IPv4 address may be in the last 32 bits of these: NAT64 (two prefixes), IPv4-compatible.
+NEVER = [ip_network(text) for text in (
+    "0.0.0.0/8", "169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32", "224.0.0.0/3",
+    "::/128", "fe80::/10", "ff00::/8", "fd00:ec2::/32", "fd20:ce::/32",
+)]  # fmt: skip
+# The last 32 bits of these may be an IPv4 address: NAT64 (two prefixes), IPv4-compatible.
 TRANSLATED = [ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")]
 
-# Our own and only parser, stricter than the RFC: what it does not know cannot be understood differently elsewhere.
+# The only parser, stricter than the RFC: what it does not take, nobody else can read in another way.
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]{1,254}|\[[0-9a-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<target>(?:/[!-\"$->@-\[\]-~]*)?(?:\?[!-\"$-\[\]-~]*)?)",
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<path>/[!-\"$->@-\[\]-~]*)?(?P<query>\?[!-\"$-\[\]-~]*)?",
     re.IGNORECASE | re.ASCII,
 )
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 # The last label starts with a letter: resolvers read 127.1, 0x7f.1 and 017700000001 as addresses.
-_LAST_LABEL = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_PUBLIC_NAME = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 
 
 class Url(NamedTuple):
-    """A URL in its one normalised form; `target` is path and query."""
+    """A URL in its one form; `target` is path and query."""
 
     scheme: str
     host: str
@@ -56,10 +49,6 @@ class Url(NamedTuple):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        return self.scheme, self.host, self.port
-
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
 
@@ -69,75 +58,50 @@ def parse_url(text: str) -> Url:
     match = _URL.fullmatch(text) if len(text) <= MAX_URL else None
     if match is None:
         raise ValueError("must be an http(s) URL of visible ASCII without user, fragment or backslash")
-    scheme, host, target = match["scheme"].lower(), match["host"].lower(), match["target"]
-    port = int(match["port"] or DEFAULT_PORTS[scheme])
-    if not 0 < port < 65536:
-        raise ValueError("must have a port that exists")
-    path = unquote(target.partition("?")[0])
-    if any(segment in {".", ".."} for segment in re.split(r"[/\\]", path)):
+    scheme, host, path = match["scheme"].lower(), match["host"].lower(), match["path"] or "/"
+    host = str(IPv6Address(host[1:-1])) if host.startswith("[") else host.removesuffix(".")
+    url = Url(scheme, host, int(match["port"] or DEFAULT_PORTS[scheme]), path + (match["query"] or ""))
+    if not host or len(host) > 253 or "" in host.split(".") or not 0 < url.port < 65536 or len(str(url)) > MAX_URL:
+        raise ValueError("must have a host and a port that can exist")
+    if {".", ".."} & set(re.split(r"[/\\]", unquote(path))):
         raise ValueError("must have no dot segments")
-    url = Url(scheme, _host(host), port, target if target.startswith("/") else f"/{target}")
-    if len(str(url)) > MAX_URL:
-        raise ValueError("must be shorter")
     return url
 
 
 def parse_origin(text: str) -> Url:
-    """An exact `scheme://host:port`. Raises ValueError, also where no host is ever reached under it."""
+    """An exact `scheme://host:port`. Raises ValueError, also for addresses that are never called."""
     url = parse_url(text)
     if url.target != "/" or not text.endswith(f":{url.port}"):
         raise ValueError("must be exactly scheme://host:port")
-    try:
-        address: Address | None = ip_address(url.host)
-    except ValueError:
-        address = None
-    if address is not None and not listed_ok(url.host):
-        raise ValueError("must not be an address that is never called, such as a metadata service")
+    if (":" in url.host or re.fullmatch(r"[0-9.]+", url.host)) and not listed_ok(url.host):
+        raise ValueError("must not be an address that is never called, such as that of a metadata service")
     return url
 
 
 def has_public_name(url: Url) -> bool:
-    """Whether the host is a DNS name as the internet has them: a dot, no address in any notation, no local suffix."""
-    labels = url.host.split(".")
-    return (
-        len(labels) > 1
-        and all(_LABEL.fullmatch(label) for label in labels)
-        and _LAST_LABEL.fullmatch(labels[-1]) is not None
-        and not any(f".{url.host}".endswith(f".{name}") for name in LOCAL_NAMES)
-    )
+    """Whether the host is a DNS name as on the internet: a dot, no address in any notation, no local suffix."""
+    return _PUBLIC_NAME.fullmatch(url.host) is not None and not url.host.endswith(LOCAL_NAMES)
 
 
 def public(text: str) -> bool:
-    """Whether an address is one of the internet's."""
-    address = _unwrap(text)
+    """Whether an address is one of the internet's. Raises ValueError for what is no address."""
+    address = _unwrapped(text)
     special = address.is_multicast or address.is_reserved or address.is_unspecified
     return address.is_global and not special and not _within(address, DENIED)
 
 
 def listed_ok(text: str) -> bool:
-    """Whether a name that the operator listed may lead to this address."""
-    return not any(_within(address, NEVER) for address in _carried(_unwrap(text)))
+    """Whether a name that the operator listed may lead to this address. Raises ValueError for what is no address."""
+    return not any(_within(address, NEVER) for address in _carried(_unwrapped(text)))
 
 
-def _host(text: str) -> str:
-    if text.startswith("["):
-        address = ip_address(text[1:-1])
-        if address.version != 6:
-            raise ValueError("must have an IPv6 address in its brackets")
-        return str(address)
-    host = text.removesuffix(".")
-    if not host or len(host) > 253 or "" in host.split("."):
-        raise ValueError("must have a host")
-    return host
-
-
-def _unwrap(text: str) -> Address:
+def _unwrapped(text: str) -> Address:
     address = ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _carried(address: Address) -> Iterable[Address]:
-    """The address, and the IPv4 addresses that a translator would make of it."""
+    """The address, and the IPv4 addresses that a translator on the way would make of it."""
     yield address
     if isinstance(address, IPv6Address):
         yield from (inner for inner in (address.sixtofour, *(address.teredo or ())) if inner is not None)

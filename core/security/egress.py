@@ -1,7 +1,7 @@
 """The one client for calls to a URL that came from outside: what it may reach is decided when it connects.
 
-A check of the name alone is worthless, since the next answer of DNS may be another. So the address that was checked is
-the address that is called. httpcore follows no redirect, reads no proxy variable, unpacks nothing and keeps no cookie.
+A check of the name alone is worthless, since DNS may answer otherwise the next time: the address that was checked is
+the one that is called. httpcore follows no redirect, reads no proxy variable, unpacks nothing and keeps no cookie.
 """
 
 import asyncio
@@ -12,9 +12,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import httpcore
+from httpcore import AsyncNetworkBackend as Wire
+from httpcore import AsyncNetworkStream as Stream
 
 from core.errors import Invalid
 from core.http.request_context import current_request_id
@@ -26,13 +29,10 @@ EgressError = Literal[
 ]
 
 PORTS = frozenset({443, 8443})
-TOTAL_S = 15.0
+MAX_BODY, MAX_ADDRESSES = 16_384, 3
 RESOLVE_S, RESOLVE_AT_REGISTRATION_S = 3, 2
-MAX_BODY = 16_384
-MAX_ADDRESSES = 3
-USER_AGENT = "Dossier"
-
-_SocketOptions = Iterable[tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]]
+# Threads of its own, started when needed: names that hang must not hold up the other work of the process.
+_RESOLVER_THREADS = ThreadPoolExecutor(8, thread_name_prefix="resolve")
 
 
 class UrlNotAllowed(Invalid):
@@ -40,7 +40,7 @@ class UrlNotAllowed(Invalid):
 
 
 class DestinationRefused(Exception):
-    """The name leads, now, where this call may not go."""
+    """This call may not go where it leads now."""
 
 
 class NameUnknown(httpcore.ConnectError):
@@ -55,46 +55,29 @@ class EgressAnswer:
     error: EgressError | None
     duration_ms: int = 0
     body: bytes = field(default=b"", repr=False)
-    retry_after_s: int | None = None  # as the other side asked for; not with 2xx
+    retry_after_s: int | None = None  # what the other side asked for
 
 
-def system_resolver(threads: int = 8) -> Resolve:
-    """The system's, in threads of its own: names that hang must not hold up the other work of the process."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="resolve")
-
-    async def resolve(host: str, port: int) -> list[str]:
-        def ask() -> list[str]:
-            return [str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-        return await asyncio.get_running_loop().run_in_executor(pool, ask)
-
-    return resolve
+async def system_resolver(host: str, port: int) -> list[str]:
+    """The addresses that the system's resolver knows."""
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_RESOLVER_THREADS, ask)
+    return [str(address[0]) for *_, address in found]
 
 
-class PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that were checked, never to a name; for one attempt."""
+class PinnedBackend(Wire):
+    """Connects to addresses that were checked, never to a name."""
 
     def __init__(
-        self,
-        resolve: Resolve,
-        *,
-        ports: Collection[int] = PORTS,
-        listed: Collection[tuple[str, int]] = (),
-        wire: httpcore.AsyncNetworkBackend | None = None,
+        self, resolve: Resolve, ports: Collection[int], listed: Collection[tuple[str, int]], wire: Wire | None = None
     ) -> None:
         """`listed`: host and port that may be private; `wire`: what really connects."""
         self._resolve, self._ports, self._listed = resolve, ports, listed
-        self._wire = wire or httpcore.AnyIOBackend()
-        self.connected = False
+        self._wire, self.connected = wire or httpcore.AnyIOBackend(), False
 
     async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: _SocketOptions | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+        self, host: str, port: int, timeout: float | None = None, local_address: object = None, socket_options: Any = ()
+    ) -> Stream:
         listed = (host, port) in self._listed
         if not listed and port not in self._ports:
             raise DestinationRefused
@@ -105,59 +88,48 @@ class PinnedBackend(httpcore.AsyncNetworkBackend):
             raise NameUnknown from cause
         if not _all(allowed, addresses):  # one bad answer refuses all
             raise DestinationRefused
-        stream = await self._first_connected(addresses[:MAX_ADDRESSES], port, timeout, socket_options)
-        peer = stream.get_extra_info("server_addr")
+        stream = await self._first_connected(addresses[:MAX_ADDRESSES], port, timeout, None, socket_options)
+        peer = stream.get_extra_info("server_addr")  # None: it has hung up already
         if peer is None or not _all(allowed, [peer[0]]):
             await stream.aclose()
-            raise httpcore.ConnectError if peer is None else DestinationRefused  # None: it has hung up already
+            raise httpcore.ConnectError if peer is None else DestinationRefused
         self.connected = True
         return stream  # TLS still checks the name
 
-    async def connect_unix_socket(self, *args: object, **kwargs: object) -> httpcore.AsyncNetworkStream:
+    async def connect_unix_socket(self, *args: object, **kwargs: object) -> Stream:
         raise DestinationRefused
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def _first_connected(
-        self, addresses: Sequence[str], port: int, timeout: float | None, socket_options: _SocketOptions | None
-    ) -> httpcore.AsyncNetworkStream:
+    async def _first_connected(self, addresses: Sequence[str], *args: Any) -> Stream:
         failure: Exception = httpcore.ConnectError()
         for address in addresses:
             try:
-                return await self._wire.connect_tcp(address, port, timeout, None, socket_options)
+                return await self._wire.connect_tcp(address, *args)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
 
 
 class EgressClient:
-    """Checks URLs when they are registered and calls them later; both times by the same rules."""
+    """Checks URLs when they are registered and calls them later, both times by the same rules."""
 
     def __init__(
-        self,
-        resolve: Resolve,
-        *,
-        origins: Iterable[str] = (),
-        ports: Collection[int] = PORTS,
-        total_s: float = TOTAL_S,
-        tls: ssl.SSLContext | None = None,
-        wire: httpcore.AsyncNetworkBackend | None = None,
-    ) -> None:
+        self, resolve: Resolve, *, origins: Iterable[str] = (), ports: Collection[int] = PORTS, total_s: float = 15,
+        tls: ssl.SSLContext | None = None, wire: Wire | None = None,
+    ) -> None:  # fmt: skip
         """`origins`: exact `scheme://host:port` that the operator listed; only they may be private or plain http."""
         self._resolve, self._ports, self._total_s, self._wire = resolve, ports, total_s, wire
-        self._origins = frozenset(parse_origin(text).origin for text in origins)
+        self._origins = {parse_origin(text)[:3] for text in origins}
         self._tls = tls or httpcore.default_ssl_context()  # once: reading all the roots takes a while
 
     async def check_url(self, text: str, *, pointer: str = "/url") -> str:
-        """The normalised form, which is the one to keep. Raises UrlNotAllowed; a name without an answer is accepted."""
+        """The normalised form, the one to keep. Raises UrlNotAllowed; a name that DNS does not know is accepted."""
         try:
             url, listed = self._parsed(text)
             addresses = await _addresses(self._resolve, url.host, url.port, RESOLVE_AT_REGISTRATION_S)
         except DestinationRefused:
             raise UrlNotAllowed(pointer=pointer) from None
         except (OSError, UnicodeError):
-            return str(url)  # DNS may be away; the check that counts comes when it connects
+            return str(url)  # the check that counts comes when it connects
         if addresses and not _all(listed_ok if listed else public, addresses):
             raise UrlNotAllowed(pointer=pointer)
         return str(url)
@@ -167,12 +139,12 @@ class EgressClient:
         started, backend = time.monotonic(), None
         try:
             url, listed = self._parsed(text)
-            reachable = {(url.host, url.port)} if listed else ()  # of this scheme only, so it is asked for each attempt
-            backend = PinnedBackend(self._resolve, ports=self._ports, listed=reachable, wire=self._wire)
+            # The same host and port under another scheme is not listed: hence a backend for each attempt.
+            backend = PinnedBackend(self._resolve, self._ports, [(url.host, url.port)] if listed else (), self._wire)
             async with asyncio.timeout(self._total_s):
                 answer = await self._exchange(url, _headers(url, headers), body, backend)
         except _EXPECTED as failure:
-            answer = EgressAnswer(None, _named(failure, connected=backend is not None and backend.connected))
+            answer = EgressAnswer(None, _named(failure, backend is not None and backend.connected))
         return replace(answer, duration_ms=round((time.monotonic() - started) * 1000))
 
     def _parsed(self, text: str) -> tuple[Url, bool]:
@@ -181,7 +153,7 @@ class EgressClient:
             url = parse_url(text)
         except ValueError:
             raise DestinationRefused from None
-        listed = url.origin in self._origins
+        listed = url[:3] in self._origins
         if not listed and not (url.scheme == "https" and url.port in self._ports and has_public_name(url)):
             raise DestinationRefused
         return url, listed
@@ -189,14 +161,10 @@ class EgressClient:
     async def _exchange(
         self, url: Url, headers: list[tuple[bytes, bytes]], body: bytes, backend: PinnedBackend
     ) -> EgressAnswer:
-        address = httpcore.URL(
-            scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
-        )
-        share = {"timeout": {"connect": self._total_s / (MAX_ADDRESSES + 1)}}  # one dead address leaves time for others
+        address = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
+        share = {"timeout": {"connect": self._total_s / (MAX_ADDRESSES + 1)}}  # a dead address leaves time for others
         async with (
-            httpcore.AsyncConnectionPool(
-                ssl_context=self._tls, max_connections=1, max_keepalive_connections=0, network_backend=backend
-            ) as pool,
+            httpcore.AsyncConnectionPool(self._tls, max_keepalive_connections=0, network_backend=backend) as pool,
             pool.stream("POST", address, headers=headers, content=body, extensions=share) as response,
         ):
             if response.status // 100 != 2:
@@ -210,30 +178,23 @@ class EgressClient:
             return EgressAnswer(response.status, None, body=content)
 
 
-_EXPECTED = (
-    DestinationRefused, OSError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.RemoteProtocolError,
-)  # fmt: skip
+_NAMES: dict[type[Exception], EgressError] = {  # in this order
+    DestinationRefused: "url_not_allowed", NameUnknown: "dns", TimeoutError: "timeout",
+    httpcore.TimeoutException: "timeout", ssl.SSLError: "tls",
+}  # fmt: skip
+_EXPECTED: tuple[type[Exception], ...] = (*_NAMES, OSError, httpcore.NetworkError, httpcore.RemoteProtocolError)
 
 
-def _named(failure: Exception, *, connected: bool) -> EgressError:
-    match failure:
-        case DestinationRefused():
-            return "url_not_allowed"
-        case NameUnknown():
-            return "dns"
-        case TimeoutError() | httpcore.TimeoutException():
-            return "timeout"
-        case ssl.SSLError():
-            return "tls"
-        case httpcore.ConnectError() if connected:
-            return "tls"
-        case _:
-            return "connect"
+def _named(failure: Exception, connected: bool) -> EgressError:
+    for kind, name in _NAMES.items():
+        if isinstance(failure, kind):
+            return name
+    return "tls" if connected and isinstance(failure, httpcore.ConnectError) else "connect"
 
 
 def _headers(url: Url, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Those of the caller; ours cannot be replaced."""
-    ours = {"host": url.authority, "user-agent": USER_AGENT, "accept-encoding": "identity", "connection": "close"}
+    """The caller's; ours cannot be replaced."""
+    ours = {"host": url.authority, "user-agent": "Dossier", "accept-encoding": "identity", "connection": "close"}
     if request_id := current_request_id():
         ours["x-request-id"] = request_id
     lowered = {name.lower(): value for name, value in given.items()}
@@ -251,7 +212,7 @@ async def _addresses(resolve: Resolve, host: str, port: int, within_s: float) ->
 
 
 def _all(allowed: Callable[[str], bool], addresses: Sequence[str]) -> bool:
-    """Whether there are addresses and every one is allowed; what is no address is not."""
+    """Whether there are addresses and each is allowed; what is no address is not."""
     try:
         return bool(addresses) and all(map(allowed, addresses))
     except ValueError:

@@ -61,8 +61,6 @@ class Processing:
         document = await self._documents.get(document_id, owner_id)
         chosen, checked = self._checked(document, processor, options)
         for _ in range(RACES):
-            if command_id is not None and document.run.command_id == command_id:
-                return document
             if document.status == "PROCESSING" or (document.status == "COMPLETED" and not force):
                 return document
             queued = await self._runs.request(
