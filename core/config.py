@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from core.security.addresses import parse_origin
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -98,6 +100,10 @@ class Settings(BaseSettings):
     docs_enabled: bool | None = Field(
         default=None, description="whether `/docs`, `/redoc` and `/openapi.json` are there"
     )
+    egress_allowed_origins: CommaList = Field(
+        default=(),
+        description="private origins that webhooks and callbacks may reach, exact `scheme://host:port`, comma list",
+    )
 
     scan_allowed_buckets: CommaList = Field(
         default=(), description="buckets that a folder's source may name, comma list"
@@ -119,7 +125,10 @@ class Settings(BaseSettings):
         default="json", description="`json` or `console`; `main.py` takes `console` when stdout is a terminal"
     )
 
-    @field_validator("app_modules", "jwt_private_keys", "cors_origins", "scan_allowed_buckets", mode="before")
+    @field_validator(
+        *("app_modules", "jwt_private_keys", "cors_origins", "egress_allowed_origins", "scan_allowed_buckets"),
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
@@ -138,6 +147,16 @@ class Settings(BaseSettings):
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
             raise ValueError("must be an http(s) URL without user, query or fragment")
         return value.rstrip("/")
+
+    @field_validator("egress_allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for origin in value:
+                parse_origin(origin)
+        except ValueError:  # its own message may quote the value
+            raise ValueError("must be a comma list of exact scheme://host:port, none of a metadata service") from None
+        return value
 
     @field_validator("secret_keys")
     @classmethod

@@ -1,11 +1,34 @@
 """Fixtures of every tier. Servers are real and started once per test process; a missing one fails the run."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from core.local.stack import LocalServers, start_servers
+from tests.clients import PASSWORD
+
+# What every test signs in with, tokens, presigned queries: nothing that runs may print them.
+SECRETS = re.compile(rf"{PASSWORD}|eyJ[\w-]{{10,}}\.[\w-]+\.[\w-]+|X-Amz-Signature=\w|whsec_\w")
+_leaks: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Looks for secrets in whatever a test made the application print."""
+    printed = "".join(text for name, text in report.sections if name.startswith("Captured"))
+    if SECRETS.search(printed):
+        _leaks.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for nodeid in dict.fromkeys(_leaks):
+        terminalreporter.write_line(f"SECRET PRINTED by {nodeid}", red=True)
 
 
 @pytest.fixture(scope="session")

@@ -56,15 +56,13 @@ class Url(NamedTuple):
 def parse_url(text: str) -> Url:
     """The parts of an http(s) URL. Raises ValueError, also for user info, fragments, backslashes and dot segments."""
     match = _URL.fullmatch(text) if len(text) <= MAX_URL else None
-    if match is None:
-        raise ValueError("must be an http(s) URL of visible ASCII without user, fragment or backslash")
+    if match is None or {".", ".."} & set(re.split(r"[/\\]", unquote(match["path"] or ""))):
+        raise ValueError("not a URL of visible ASCII without user, fragment, backslash and dot segments")
     scheme, host, path = match["scheme"].lower(), match["host"].lower(), match["path"] or "/"
     host = str(IPv6Address(host[1:-1])) if host.startswith("[") else host.removesuffix(".")
     url = Url(scheme, host, int(match["port"] or DEFAULT_PORTS[scheme]), path + (match["query"] or ""))
     if not host or len(host) > 253 or "" in host.split(".") or not 0 < url.port < 65536 or len(str(url)) > MAX_URL:
-        raise ValueError("must have a host and a port that can exist")
-    if {".", ".."} & set(re.split(r"[/\\]", unquote(path))):
-        raise ValueError("must have no dot segments")
+        raise ValueError("no host or port that can exist")
     return url
 
 
@@ -72,9 +70,9 @@ def parse_origin(text: str) -> Url:
     """An exact `scheme://host:port`. Raises ValueError, also for addresses that are never called."""
     url = parse_url(text)
     if url.target != "/" or not text.endswith(f":{url.port}"):
-        raise ValueError("must be exactly scheme://host:port")
+        raise ValueError("not exactly scheme://host:port")
     if (":" in url.host or re.fullmatch(r"[0-9.]+", url.host)) and not listed_ok(url.host):
-        raise ValueError("must not be an address that is never called, such as that of a metadata service")
+        raise ValueError("an address that is never called")
     return url
 
 

@@ -28,7 +28,7 @@ class Stage:
         self.accepted: dict[str, int] = {}  # requests by document
         self.told: dict[str, Any] = {}
         self.processes: list[Process] = []
-        self._switches: list[str] = []
+        self._switches = ["short-times"]
 
     # Processes
 
@@ -40,7 +40,7 @@ class Stage:
         return self._start(Api(self.folder, self._name("api"), port or free_port(), self._env(switches, env)))
 
     def worker(self, *switches: str, children: int = 2, options: Sequence[str] = (), **env: str) -> Process:
-        return self._celery("worker", children, "documents", options, switches, env)
+        return self._celery("worker", children, "documents,pipelines", options, switches, env)
 
     def control(self, *switches: str, **env: str) -> Process:
         return self._celery("control", 1, "periodic", (), switches, env)
