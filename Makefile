@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock openapi clean
+.PHONY: help run test check audit sbom format lock openapi clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,6 +22,13 @@ check: $(VENV)/.installed-dev  ## Lint, format, types, import rules: seconds, no
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --config pyproject.toml
 
+audit: $(VENV)/.installed-dev  ## Known weaknesses in the locked packages; needs the internet
+	$(BIN)/python -m tools.audit
+
+sbom: $(VENV)/.installed-dev  ## What the image holds, as CycloneDX: dist/sbom.cdx.json
+	@mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --output-reproducible --output-file dist/sbom.cdx.json requirements-image.txt
+
 format: $(VENV)/.installed-dev  ## Put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -35,7 +42,7 @@ openapi: $(VENV)/.installed-dev  ## Write docs/openapi.json from the code
 	@$(BIN)/python main.py openapi > docs/openapi.json
 
 clean:  ## Remove the virtual environment, local data and caches
-	rm -rf $(VENV) .data .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -103,7 +103,7 @@ def _serve(role: Role, host: str, port: int, workers: int | None) -> int:
 
         configure_logging("local", level=settings.log_level, fmt=_log_format())
         return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers or 1)
-    return _serve_api(host, port, workers or 1) if role is Role.api else _serve_celery(role, workers)
+    return _serve_api(settings, host, port, workers or 1) if role is Role.api else _serve_celery(role, workers)
 
 
 def _check(settings: Settings) -> None:
@@ -117,12 +117,13 @@ def _check(settings: Settings) -> None:
     load_processors()
 
 
-def _serve_api(host: str, port: int, workers: int) -> int:
+def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
     import uvicorn
 
     from core.local.ports import require_free
 
     require_free(port, host=host)
+    os.environ["WEB_CONCURRENCY"] = str(workers)  # each process grants its share of a limit while Redis is away
     uvicorn.run(
         "app.server:from_environment",
         factory=True,
@@ -134,6 +135,7 @@ def _serve_api(host: str, port: int, workers: int) -> int:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=5,
+        limit_concurrency=2 * settings.max_in_flight,  # answers in bare text; ours comes first
         timeout_graceful_shutdown=25,
     )
     return 0

@@ -18,6 +18,7 @@ from core.mongo import make_client
 from core.redis import make_redis
 from core.security.keys import DerivedKeys, derived_keys, ensure_local_signing_key
 from core.security.passwords import Passwords
+from core.security.ratelimit import Limiter, MemoryBuckets, RedisBuckets
 from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
 from core.stopping import Stopping
 from core.storage.base import FileStore
@@ -36,6 +37,10 @@ def _signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
 
 def _first(keys: DerivedKeys, purpose: str) -> tuple[bytes, ...]:
     return keys.derive(purpose)
+
+
+def _newest(keys: DerivedKeys, purpose: str) -> bytes:
+    return keys.derive(purpose)[0]
 
 
 def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> FileStore:
@@ -78,8 +83,18 @@ class Container(containers.DeclarativeContainer):
     keys = providers.Singleton(derived_keys, settings, signing_keys.provider)
     fingerprint_secrets = providers.Callable(_first, keys, "idempotency")
     cursors = providers.Singleton(Cursors, providers.Callable(_first, keys, "cursor"))
+    limiter = providers.Singleton(
+        Limiter,
+        providers.Singleton(RedisBuckets, redis),
+        providers.Singleton(MemoryBuckets),
+        providers.Callable(_newest, keys, "limiter"),
+        processes=settings.provided.web_concurrency,
+        fell_back=providers.Object(metrics.rate_limit_fallbacks.inc),
+    )
     files = providers.Singleton(_file_store, settings, keys, role)
-    passwords = providers.Singleton(Passwords, settings.provided.password_hash_concurrency)
+    passwords = providers.Singleton(
+        Passwords, settings.provided.password_hash_concurrency, settings.provided.password_min_length
+    )
     token_codec = providers.Singleton(
         TokenCodec,
         signing_keys,
@@ -92,9 +107,11 @@ class Container(containers.DeclarativeContainer):
         UsersContainer,
         settings=settings,
         clock=clock,
+        redis=redis,
         passwords=passwords,
         token_codec=token_codec,
         fingerprint_secrets=fingerprint_secrets,
+        limiter=limiter,
     )
     documents = providers.Container(
         DocumentsContainer,

@@ -28,9 +28,9 @@ class Module:
 
 
 def _users_routers() -> "Sequence[APIRouter]":
-    from app.users.adapter import api
+    from app.users.adapter import api, sessions_api
 
-    return api.public, api.people
+    return api.public, api.people, sessions_api.leaving, sessions_api.people
 
 
 def _users_records() -> "Sequence[type[Document]]":

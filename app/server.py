@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -19,14 +20,19 @@ from core import metrics
 from core.config import load_settings
 from core.errors import AppError
 from core.http.docs import docs_routes
-from core.http.ingress import Ingress, RouteTable
+from core.http.ingress import GeneralLimit, Ingress
 from core.http.local_files import local_file_routes
 from core.http.openapi import Api
 from core.http.problems import problem_response
+from core.http.receiving import Deadlines
 from core.http.request_context import RequestContext
+from core.http.route_table import RouteTable
+from core.http.security_headers import security_headers
 from core.http.system import system_routes
 from core.logging import configure_logging
 from core.telemetry import init_sentry
+
+log = structlog.get_logger("http")
 
 NAME, VERSION = "Dossier", "0.1.0"
 
@@ -36,11 +42,13 @@ def from_environment() -> FastAPI:
     settings = load_settings()
     configure_logging("api", level=settings.log_level, fmt=settings.log_format)
     init_sentry(settings, "api")
+    if settings.is_prod and not settings.allowed_hosts:
+        log.warning("any_host_is_served", setting="ALLOWED_HOSTS")
     return create_app(build_container(settings, "api"))
 
 
-def create_app(container: Container) -> FastAPI:
-    """An application on one container; tests pass their own."""
+def create_app(container: Container, deadlines: Deadlines | None = None) -> FastAPI:
+    """An application on one container; tests pass their own, and shorter deadlines."""
     settings = container.settings()
     app = Api(
         title=NAME,
@@ -67,10 +75,21 @@ def create_app(container: Container) -> FastAPI:
         Ingress,
         table=RouteTable(app.routes, settings),
         authenticators={"bearer": container.users.authenticate()},
+        limit=GeneralLimit(container.limiter(), settings.rate_limit_per_minute),
+        render=problem_response,
+        max_in_flight=settings.max_in_flight,
+        trusted_proxies=settings.trusted_proxies,
+        allowed_hosts=settings.allowed_hosts,
+        deadlines=deadlines,
     )
     if settings.cors_origins:
         app.user_middleware[:0] = [_cors(settings.cors_origins)]
-    app.add_middleware(RequestContext, render=problem_response, observe=metrics.observe_request)
+    app.add_middleware(
+        RequestContext,
+        render=problem_response,
+        observe=metrics.observe_request,
+        headers=security_headers(hsts=settings.hsts),
+    )
     return app
 
 

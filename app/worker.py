@@ -15,6 +15,7 @@ from billiard.util import get_logger
 from celery import Celery
 from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from kombu import Exchange, Queue
 
 from app.container import Container, build_container
 from app.documents.adapter.runner import sweep_workdirs
@@ -50,6 +51,8 @@ def celery_app() -> Celery:
         raise ConfigError("APP_ENV: this platform cannot confine the readers of documents, so prod does not run here")
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # beat keeps its schedule there
     app = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
+    # Without it a worker that names no queue would take the default one alone, and nothing would be reconciled.
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
     app.conf.beat_schedule = {}
     process = WorkerProcess(lambda: _opened(settings))
     for module in selected(settings).values():

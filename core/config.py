@@ -5,6 +5,7 @@ import binascii
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from core.production import refusals
 from core.security.addresses import parse_origin
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -89,6 +91,14 @@ class Settings(BaseSettings):
         default=min(4, os.cpu_count() or 1), ge=1, description="passwords hashed at a time in one process"
     )
 
+    rate_limit_per_minute: int = Field(
+        default=6000, ge=0, description="requests of one principal; 0 = no limits, not on sign-in either"
+    )
+    web_concurrency: int = Field(
+        default=1,
+        ge=1,
+        description="processes of the API, which share the limits while Redis is away; `--workers` sets it",
+    )
     max_upload_bytes: int = Field(default=52_428_800, ge=1, description="bytes of one uploaded file")
     upload_concurrency: int = Field(
         default=8, ge=1, description="uploads read at a time in one process; further ones wait unread"
@@ -96,6 +106,16 @@ class Settings(BaseSettings):
     upload_wait_seconds: float = Field(
         default=60, ge=0, description="how long such an upload waits before 503 `overloaded`"
     )
+    max_in_flight: int = Field(
+        default=2048, ge=1, description="requests at a time in one process, further ones get 503 `overloaded`"
+    )
+    trusted_proxies: CommaList = Field(
+        default=(), description="networks (CIDR, comma list) of the proxies whose `X-Forwarded-For` counts"
+    )
+    allowed_hosts: CommaList = Field(
+        default=(), description="names under which the API is called (`Host`), comma list; empty = any"
+    )
+    hsts: bool = Field(default=False, description="send `Strict-Transport-Security`: TLS is in front, for good")
     cors_origins: CommaList = Field(default=(), description="origins of browser applications, exact, comma list")
     docs_enabled: bool | None = Field(
         default=None, description="whether `/docs`, `/redoc` and `/openapi.json` are there"
@@ -126,7 +146,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        *("app_modules", "jwt_private_keys", "cors_origins", "egress_allowed_origins", "scan_allowed_buckets"),
+        "app_modules",
+        "jwt_private_keys",
+        "cors_origins",
+        "egress_allowed_origins",
+        "scan_allowed_buckets",
+        "trusted_proxies",
+        "allowed_hosts",
         mode="before",
     )
     @classmethod
@@ -158,6 +184,16 @@ class Settings(BaseSettings):
             raise ValueError("must be a comma list of exact scheme://host:port, none of a metadata service") from None
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            try:
+                ip_network(part)
+            except ValueError:
+                raise ValueError("must be a comma list of networks such as 10.0.0.0/8") from None
+        return value
+
     @field_validator("secret_keys")
     @classmethod
     def _roots(cls, value: SecretStr | None) -> SecretStr | None:
@@ -179,6 +215,11 @@ class Settings(BaseSettings):
     @property
     def is_prod(self) -> bool:
         return self.app_env == "prod"
+
+    @property
+    def clients_per_network(self) -> int:
+        """How much wider limits of networks are; on one's own machine everybody is 127.0.0.1."""
+        return 100 if self.app_env == "local" else 1
 
     @property
     def registration_is_open(self) -> bool:
@@ -218,7 +259,7 @@ def load_settings(env: str | None = None, **overrides: object) -> Settings:
         settings = Settings(_env_file=(".env", f".env.{name}"), **values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError(*(_line(problem) for problem in error.errors(include_input=False))) from None
-    problems = _missing_in_prod(settings) if settings.is_prod else []
+    problems = refusals(settings) if settings.is_prod else []
     if problems:
         raise ConfigError(*problems)
     return settings
@@ -240,18 +281,3 @@ def _secrets_from_files(environ: Mapping[str, str]) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as cause:
             raise ConfigError(f"{name.upper()}_FILE: cannot be read") from cause
     return values
-
-
-def _missing_in_prod(settings: Settings) -> list[str]:
-    needed: dict[str, object] = {
-        "MONGO_URL": settings.mongo_url,
-        "REDIS_URL": settings.redis_url,
-        "JWT_PRIVATE_KEYS": settings.jwt_private_keys or settings.secret_keys,  # a worker needs no signing key
-    }
-    if settings.storage_backend == "s3":
-        needed |= {
-            "S3_ENDPOINT_URL": settings.s3_endpoint_url,
-            "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
-            "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key,
-        }
-    return [f"{name}: must be set in prod, nothing is embedded there" for name, value in needed.items() if not value]

@@ -26,7 +26,7 @@ class AppError(Exception):
 
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None  # seconds
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.title
@@ -112,6 +112,12 @@ class TimedOut(AppError):
 
 class TooMany(AppError):
     code = "rate_limited"
+    title = "Too many requests"
+
+    def __init__(self, retry_after: int) -> None:
+        """After so many seconds it would be granted."""
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class Unavailable(AppError):

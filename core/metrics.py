@@ -15,6 +15,14 @@ upload_bytes = Counter("upload_bytes_total", "Bytes of accepted uploads", regist
 wakeups_dropped = Counter(
     "wakeups_dropped_total", "Wake-ups not sent; the reconciler makes up for them", registry=registry
 )
+rate_limit_fallbacks = Counter(
+    "rate_limit_fallbacks_total", "Limits counted in this process because Redis did not answer", registry=registry
+)
+session_ends_unseen = Counter(
+    "session_ends_unseen_total",
+    "Ended sessions that Redis could not be told of; others may believe them for a minute",
+    registry=registry,
+)
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:

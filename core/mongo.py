@@ -1,12 +1,14 @@
 """MongoDB: one client per process, one database per module, errors translated at the edge."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pymongo
 from beanie import Document, init_beanie
 from pydantic import BaseModel
 from pymongo import DESCENDING, AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -24,8 +26,10 @@ from core.paging import Page, Position
 Row = dict[str, Any]
 Client = AsyncMongoClient[Row]
 M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
 
 READ_MS = 2_000  # the longest that a list may take in the database
+TRANSACTION_S = 5  # with all its repeats; the driver alone would go on for two minutes
 
 
 class Record(Document):
@@ -91,6 +95,13 @@ def translated() -> Iterator[None]:
         if cause.timeout:
             raise MongoUnavailable from cause
         raise
+
+
+async def in_transaction(rows: AsyncCollection[Row], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+    """All of it or nothing; `work` runs again when it met another writer. Raises MongoUnavailable."""
+    with translated(), pymongo.timeout(TRANSACTION_S):
+        async with rows.database.client.start_session() as session:
+            return await session.with_transaction(work)
 
 
 def transient(error: BaseException) -> bool:

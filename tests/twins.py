@@ -9,48 +9,9 @@ from app.documents.domain.document import REQUESTABLE, Document, EventType, Run,
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ProcessingError
 from app.documents.domain.run_policy import RunPolicy
-from app.users.domain.ports import SessionLife
-from app.users.domain.user import Session
 from core.clock import Clock
 from core.events import OutboxEvent, event_id
 from core.mongo import to_model
-
-
-class SessionsTwin:
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.rows: dict[str, Session] = {}
-
-    async def start(self, session_id: str, user_id: str, user_agent: str | None, life: SessionLife) -> None:
-        now = self._clock()
-        self.rows[session_id] = Session(
-            id=session_id, user_id=user_id, state="active", gen=1, rotated_at=now, created_at=now, last_seen_at=now,
-            ends_at=now + timedelta(seconds=min(life.idle_s, life.absolute_s)),
-            absolute_at=now + timedelta(seconds=life.absolute_s), user_agent=user_agent,
-        )  # fmt: skip
-
-    async def is_alive(self, session_id: str, user_id: str) -> bool:
-        return self._alive(session_id, user_id) is not None
-
-    async def rotate(self, session_id: str, user_id: str, generation: int, life: SessionLife) -> Session | None:
-        session, now = self._alive(session_id, user_id), self._clock()
-        if session is None:
-            return None
-        later = now + timedelta(seconds=life.idle_s)
-        in_grace = now < session.rotated_at + timedelta(seconds=life.grace_s)
-        changes: dict[str, Any] = {}
-        if session.gen == generation:
-            ends_at = min(later, session.absolute_at)
-            changes = {"gen": generation + 1, "rotated_at": now, "last_seen_at": now, "ends_at": ends_at}
-        elif session.gen > generation and not (session.gen == generation + 1 and in_grace):
-            changes = {"state": "revoked_reuse", "ends_at": later}
-        self.rows[session_id] = session.model_copy(update=changes)
-        return self.rows[session_id]
-
-    def _alive(self, session_id: str, user_id: str) -> Session | None:
-        session = self.rows.get(session_id)
-        good = session and session.user_id == user_id and session.state == "active" and session.ends_at > self._clock()
-        return session if good else None
 
 
 class RunsTwin:

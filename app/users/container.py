@@ -6,7 +6,10 @@ from dependency_injector import containers, providers
 
 from app.users.adapter.bearer import BearerAuthentication
 from app.users.adapter.mongo import MongoSessions, MongoUsers, UserKeyRecord
+from app.users.adapter.session_cache import RedisSessionCache
+from app.users.adapter.sign_in_limits import BucketSignInLimits
 from app.users.application.accounts import Accounts
+from app.users.application.own_sessions import OwnSessions
 from app.users.application.sign_in import SignIn
 from app.users.domain.ports import SessionLife
 from core.http.idempotency import Idempotency
@@ -16,12 +19,15 @@ from core.idempotency import MongoIdempotencyKeys
 class UsersContainer(containers.DeclarativeContainer):
     settings: providers.Dependency[Any] = providers.Dependency()
     clock: providers.Dependency[Any] = providers.Dependency()
+    redis: providers.Dependency[Any] = providers.Dependency()
     passwords: providers.Dependency[Any] = providers.Dependency()
     token_codec: providers.Dependency[Any] = providers.Dependency()
     fingerprint_secrets: providers.Dependency[Any] = providers.Dependency()
+    limiter: providers.Dependency[Any] = providers.Dependency()
 
     users = providers.Singleton(MongoUsers)
     sessions = providers.Singleton(MongoSessions)
+    session_cache = providers.Singleton(RedisSessionCache, redis)
     idempotency_keys = providers.Singleton(MongoIdempotencyKeys, UserKeyRecord)
     idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
     life = providers.Singleton(
@@ -31,6 +37,25 @@ class UsersContainer(containers.DeclarativeContainer):
         grace_s=settings.provided.refresh_grace_seconds,
     )
 
-    accounts = providers.Factory(Accounts, users, passwords, clock, open_to_all=settings.provided.registration_is_open)
-    sign_in = providers.Factory(SignIn, users, sessions, passwords, token_codec, clock, life)
-    authenticate = providers.Singleton(BearerAuthentication, token_codec, sign_in)
+    sign_in_limits = providers.Singleton(
+        BucketSignInLimits,
+        limiter,
+        is_on=providers.Callable(bool, settings.provided.rate_limit_per_minute),
+        factor=settings.provided.clients_per_network,
+    )
+    accounts = providers.Factory(
+        Accounts,
+        users,
+        sessions,
+        session_cache,
+        passwords,
+        clock,
+        sign_in_limits,
+        open_to_all=settings.provided.registration_is_open,
+        password_min_length=settings.provided.password_min_length,
+    )
+    sign_in = providers.Factory(
+        SignIn, users, sessions, session_cache, passwords, token_codec, clock, life, sign_in_limits
+    )
+    own_sessions = providers.Singleton(OwnSessions, sessions, session_cache)
+    authenticate = providers.Singleton(BearerAuthentication, token_codec, own_sessions)

@@ -1,118 +1,181 @@
-"""What is decided before a byte of the body is read: which route, who asks, how much may come.
+"""What is decided before a byte of the body is read: shape, place, route, who asks, how often; then how much may come.
 
-The route table is built once from the routes themselves: each names its credential in OpenAPI's own words
-(`security`), and a route that names none stops the start.
+An ASGI middleware, because FastAPI reads the whole body before the first dependency runs.
 """
 
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from urllib.parse import parse_qsl, urlencode
 
-from starlette.routing import BaseRoute, Mount, Route, compile_path
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.config import Settings
-from core.errors import HeadersTooLarge, Malformed, MethodNotAllowed, NotFound, TooLarge, TooLong
-from core.http.routes import StrictRoute
+from core.errors import (
+    AppError,
+    HeadersTooLarge,
+    Invalid,
+    Malformed,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    TooLarge,
+    TooLong,
+    TooMany,
+    Unauthenticated,
+)
+from core.http.client_address import ClientAddress, network_of
+from core.http.receiving import AnswerDeadline, Arrival, Deadlines
+from core.http.route_table import Operation, RouteTable, Rule
+from core.security.ratelimit import Limiter, Rate
 
 MAX_HEADERS, MAX_HEADER_BYTES, MAX_URI_BYTES = 100, 16_384, 8_192
-BODYLESS_BYTES, JSON_BYTES = 65_536, 1_048_576
 VERSION_PREFIX = "/v1"
+MAX_WAITING = 200
+# Those who watch over the service are answered when nobody else is, whatever name they call it by.
+HEALTH, WATCHERS = "/health", frozenset({"/health", "/health/ready", "/metrics"})
 
 Headers = list[tuple[bytes, bytes]]
 Authenticate = Callable[[Headers], Awaitable[object]]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One path of the table; `template` is what logs and metrics call it."""
+class Places:
+    """How many requests are inside at once; those that only wait for a change have places of their own."""
 
-    template: str
-    pattern: re.Pattern[str]
-    credentials: Mapping[str, str | None]  # method → security scheme, None = public
-    limits: Mapping[str, int]
+    def __init__(self, working: int, waiting: int) -> None:
+        self._free = {"working": working, "waiting": waiting}
+
+    def has(self, kind: str) -> bool:
+        return self._free[kind] > 0
+
+    @contextmanager
+    def one(self, kind: str) -> Iterator[None]:
+        """Raises Overloaded."""
+        if not self.has(kind):
+            raise Overloaded
+        self._free[kind] -= 1
+        try:
+            yield
+        finally:
+            self._free[kind] += 1
 
 
-class RouteTable:
-    """Finds the rule of a path by its first segment, then by pattern."""
+class GeneralLimit:
+    """So many requests a minute for each principal, and for each network of those who have none."""
 
-    def __init__(self, routes: Iterable[BaseRoute], settings: Settings) -> None:
-        merged: dict[str, Rule] = {}
-        for route in routes:
-            rule = _rule(route, settings)
-            known = merged.get(rule.template)
-            merged[rule.template] = rule if known is None else _joined(known, rule)
-        self._by_segment: dict[str, list[Rule]] = {}
-        for rule in merged.values():
-            self._by_segment.setdefault(_first_segment(rule.template), []).append(rule)
+    def __init__(self, limiter: Limiter, per_minute: int) -> None:
+        self._limiter = limiter
+        self._rate = Rate.per_minute(per_minute) if per_minute else None
 
-    def find(self, path: str) -> Rule | None:
-        rules = self._by_segment.get(_first_segment(path), ())
-        return next((rule for rule in rules if rule.pattern.fullmatch(path)), None)
+    async def charge(self, kind: str, name: str) -> None:
+        """Raises TooMany."""
+        if self._rate is not None:
+            wait_s = await self._limiter.take(self._limiter.key(f"general:{kind}", name), self._rate)
+            if wait_s:
+                raise TooMany(wait_s)
 
 
 class Ingress:
-    """Refuses what can be refused unread; hands the principal on in `scope["state"]`."""
+    """Refuses what can be refused unread; hands principal and network on in `scope["state"]`."""
 
-    def __init__(self, app: ASGIApp, *, table: RouteTable, authenticators: Mapping[str, Authenticate]) -> None:
-        self.app, self.table, self.authenticators = app, table, authenticators
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        table: RouteTable,
+        authenticators: Mapping[str, Authenticate],
+        limit: GeneralLimit,
+        render: Callable[[BaseException], Response],
+        max_in_flight: int = 2048,
+        trusted_proxies: Sequence[str] = (),
+        allowed_hosts: Sequence[str] = (),
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        self.app, self.table, self.authenticators, self.limit, self.render = app, table, authenticators, limit, render
+        self.places = Places(max_in_flight, MAX_WAITING)
+        self.client_address = ClientAddress(trusted_proxies)
+        self.allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self.deadlines = deadlines or Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        try:
+            await self._enter(scope, receive, send)
+        except AppError as refusal:  # answered here, inside of CORS, so that browsers may read it
+            await self.render(refusal)(scope, receive, send)
+
+    async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = scope["headers"]
-        _check_shape(scope, headers)
-        path = scope["path"]
-        if path.startswith(f"{VERSION_PREFIX}/"):
-            path = path.removeprefix(VERSION_PREFIX)
+        path = scope["path"].removeprefix(VERSION_PREFIX) if scope["path"].startswith("/v1/") else scope["path"]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        _check_shape(scope, headers)
+        if path not in WATCHERS:
+            self._check_host(headers)
         rule = self.table.find(path)
-        if rule is None:
-            raise NotFound
-        state = scope["state"]
-        state["route"], state["path"] = rule.template, path
-        if method not in rule.credentials:
-            raise MethodNotAllowed(_allowed(rule))
-        limit = rule.limits[method]
-        _check_length(headers, limit)
-        scheme = rule.credentials[method]
-        if scheme is not None:
-            state["principal"] = await self.authenticators[scheme](headers)
+        operation = rule.operations.get(method) if rule else None
+        _check_length(headers, operation or Operation())
+        scope["state"]["network"] = network_of(self.client_address.of(scope))
         inner = {**scope, "path": path, "raw_path": path.encode(), "method": method}
-        await self.app(inner, _counted(receive, limit), send)
+        if path == HEALTH:
+            await self._pass(operation, rule, inner, receive, send)
+            return
+        kind = "working"
+        if operation is not None and operation.may_wait and _asks_to_wait(scope["query_string"]):
+            if self.places.has("waiting"):
+                kind = "waiting"
+            else:
+                inner["query_string"] = _without_wait(scope["query_string"])
+        with self.places.one(kind):
+            await self._pass(operation, rule, inner, receive, send)
 
+    async def _pass(
+        self, operation: Operation | None, rule: Rule | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        operation = await self._identified(operation, rule, scope)
+        _check_parameters(scope["query_string"], operation)
+        deadlines = self.deadlines
+        seconds: float | None = deadlines.waiting_answer_s if operation.may_wait else deadlines.answer_s
+        if operation.takes_files:  # a large body has its own slowest rate, and its checks take their time
+            seconds = None
+        arrival = Arrival(receive, operation.body_limit, deadlines)
+        answer = AnswerDeadline(seconds, arrival, send)
+        try:
+            async with answer:
+                await self.app(scope, answer.receive, answer.send)
+        except AppError as error:
+            if answer.has_begun:  # too late for another one: the connection is closed
+                raise RuntimeError("failed while answering") from error
+            raise
 
-def _rule(route: BaseRoute, settings: Settings) -> Rule:
-    if isinstance(route, Mount):
-        template = f"{route.path}/{{path:path}}"
-        return Rule(template, compile_path(template)[0], {"GET": None}, {"GET": BODYLESS_BYTES})
-    if isinstance(route, StrictRoute):
-        credential, limit = route.credential, route.body_limit(settings)
-    elif isinstance(route, Route) and not route.include_in_schema:  # the pages about the API itself
-        credential, limit = None, None
-    else:
-        raise TypeError(f"{route!r} does not say who may call it")
-    methods = (route.methods or set()) - {"HEAD"}
-    return Rule(
-        route.path,
-        compile_path(route.path)[0],
-        dict.fromkeys(methods, credential),
-        {method: limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES) for method in methods},
-    )
+    async def _identified(self, operation: Operation | None, rule: Rule | None, scope: Scope) -> Operation:
+        """Who asks, charged for it: a principal, or the network of those who cannot say."""
+        state, path = scope["state"], scope["path"]
+        try:
+            if rule is None:
+                raise NotFound
+            state["route"], state["path"] = rule.template, path
+            if operation is None:
+                raise MethodNotAllowed(rule.allowed)
+            if operation.credential is not None:
+                state["principal"] = await self.authenticators[operation.credential](scope["headers"])
+        except (NotFound, MethodNotAllowed, Unauthenticated):
+            await self.limit.charge("network", state["network"])
+            raise
+        principal = state.get("principal")
+        if principal is not None:
+            await self.limit.charge("principal", principal.id)
+        elif path not in WATCHERS:
+            await self.limit.charge("network", state["network"])
+        return operation
 
-
-def _joined(one: Rule, other: Rule) -> Rule:
-    return Rule(one.template, one.pattern, {**one.credentials, **other.credentials}, {**one.limits, **other.limits})
-
-
-def _allowed(rule: Rule) -> tuple[str, ...]:
-    head = ("HEAD",) if "GET" in rule.credentials else ()
-    return (*sorted(rule.credentials), *head)
-
-
-def _first_segment(path: str) -> str:
-    return path.split("/", 2)[1] if path.startswith("/") else ""
+    def _check_host(self, headers: Headers) -> None:
+        if not self.allowed_hosts:
+            return
+        hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+        name = hosts[0].rpartition(":")[0] if hosts and hosts[0].rpartition(":")[2].isdigit() else "".join(hosts)
+        if len(hosts) != 1 or name not in self.allowed_hosts:
+            raise Malformed("This host is not served here.")
 
 
 def _check_shape(scope: Scope, headers: Headers) -> None:
@@ -120,26 +183,33 @@ def _check_shape(scope: Scope, headers: Headers) -> None:
         raise HeadersTooLarge
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_URI_BYTES:
         raise TooLong
-
-
-def _check_length(headers: Headers, limit: int) -> None:
     lengths = [value for name, value in headers if name == b"content-length"]
     if len(lengths) > 1 or any(not length.isdigit() for length in lengths):
         raise Malformed("Content-Length must be one number.")
-    if lengths and int(lengths[0]) > limit:
+
+
+def _check_length(headers: Headers, operation: Operation) -> None:
+    if any(name == b"content-length" and int(value) > operation.body_limit for name, value in headers):
         raise TooLarge
 
 
-def _counted(receive: Receive, limit: int) -> Receive:
-    seen = 0
+def _check_parameters(query: bytes, operation: Operation) -> None:
+    """A parameter that stands twice would mean one thing to us and another to what stands in front of us."""
+    if b"&" not in query:
+        return
+    names = [name for name, _ in _parsed(query)]
+    for name in operation.parameters:
+        if names.count(name) > 1:
+            raise Invalid("The parameter may stand once.", pointer=f"/{name}", rule="repeated")
 
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > limit:
-                raise TooLarge
-        return message
 
-    return counted
+def _asks_to_wait(query: bytes) -> bool:
+    return any(name == "wait" for name, _ in _parsed(query))
+
+
+def _without_wait(query: bytes) -> bytes:
+    return urlencode([(name, value) for name, value in _parsed(query) if name != "wait"]).encode()
+
+
+def _parsed(query: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True)

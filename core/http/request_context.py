@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 
 import structlog
@@ -13,14 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.ids import random_token
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cross-Origin-Resource-Policy": "same-site",
-    "Cache-Control": "no-store",
-}
 
 log = structlog.get_logger("http")
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -49,9 +41,10 @@ class RequestContext:
         *,
         render: Callable[[BaseException], Response],
         observe: Callable[[str, str, int, float], None],
+        headers: Mapping[str, str],
     ) -> None:
         """`render` turns an exception into an answer; `observe` takes method, route, status and seconds."""
-        self.app, self.render, self.observe = app, render, observe
+        self.app, self.render, self.observe, self.headers = app, render, observe, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,21 +53,29 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         request_id = bind_request_id(_header(scope["headers"], b"x-request-id"))
         scope.setdefault("state", {})
-        started, status = time.perf_counter(), 0
+        started, status, is_unread = time.perf_counter(), 0, _has_body(scope["headers"])
+
+        async def taken() -> Message:
+            nonlocal is_unread
+            message = await receive()
+            is_unread = message.get("more_body", False)
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=list(message["headers"]))
-                for name, value in SECURITY_HEADERS.items():
+                for name, value in self.headers.items():
                     headers.setdefault(name, value)
                 headers["X-Request-ID"] = request_id
+                if is_unread:  # or the server would go on to take, for nothing, what was refused
+                    headers["Connection"] = "close"
                 message = {**message, "headers": headers.raw}
             await send(message)
 
         try:
-            await self.app(scope, receive, answer)
+            await self.app(scope, taken, answer)
         except Exception as error:
             response = self.render(error)
             if response.status_code >= 500 and response.status_code != 503:
@@ -103,3 +104,7 @@ class RequestContext:
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)

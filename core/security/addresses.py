@@ -13,8 +13,8 @@ LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".svc", ".clus
 Address = IPv4Address | IPv6Address
 # They lead inside, although `is_global` is true for them in one of the Python versions we run on.
 DENIED = [ip_network(text) for text in (
-    "168.63.129.16/32", "192.88.99.0/24", "100.64.0.0/10", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16",
-    "::/96", "fec0::/10", "5f00::/16", "3fff::/20", "100::/64", "fc00::/7", "fe80::/10",
+    "168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "100.64.0.0/10", "64:ff9b::/96", "64:ff9b:1::/48",
+    "2001::/32", "2002::/16", "::/96", "fec0::/10", "5f00::/16", "3fff::/20", "100::/64", "fc00::/7", "fe80::/10",
 )]  # fmt: skip
 # Not even for an origin that the operator listed: metadata services of the clouds, and what is no host at all.
 NEVER = [ip_network(text) for text in (

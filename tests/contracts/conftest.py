@@ -19,7 +19,8 @@ from core.ids import random_token
 from core.local.stack import LocalServers
 from core.mongo import init_records, make_client
 from tests.mongomock_client import MockClient
-from tests.twins import RunsTwin, SessionsTwin
+from tests.sessions_twin import SessionsTwin
+from tests.twins import RunsTwin
 
 RECORDS = {
     "users": users_mongo.RECORDS,

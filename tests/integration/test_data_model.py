@@ -122,7 +122,9 @@ QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "folders": lambda: MongoFolders().list("usr_3", None, PAGE),
     "account of an address": lambda: MongoUsers().find_by_email("nobody@example.com"),
     "idempotency key": lambda: MongoIdempotencyKeys(FolderKeyRecord).claim("k", ("h",), "cmd_1"),
-    "session is alive": lambda: MongoSessions().is_alive("ses_1", "usr_1"),
+    "session is alive": lambda: MongoSessions().seconds_left("ses_1", "usr_1"),
+    "sessions of a person": lambda: MongoSessions().list("usr_1"),
+    "end of all sessions": lambda: MongoSessions().end_all("usr_1"),
 }
 
 

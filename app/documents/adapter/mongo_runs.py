@@ -231,7 +231,10 @@ def _stages(update: Row, event: EventType | None) -> list[Row]:
         "owner_id": "$owner_id",
         "data": {"document_id": "$_id", "status": "$status", "attempt": "$run.attempt", "error": "$run.error"},
     }
-    return [{"$set": {**update, "seq": _plus("$seq", 1)}}, {"$set": {"outbox": {"$concatArrays": ["$outbox", [told]]}}}]
+    # A record of an earlier version may have neither field yet.
+    seq = _plus({"$ifNull": ["$seq", 0]}, 1)
+    outbox = {"$concatArrays": [{"$ifNull": ["$outbox", []]}, [told]]}
+    return [{"$set": {**update, "seq": seq}}, {"$set": {"outbox": outbox}}]
 
 
 def _fence(document_id: str, token: str) -> Row:
@@ -267,7 +270,7 @@ def _given(value: Any) -> Row:
     return {"$literal": value}
 
 
-def _plus(field: str, amount: int) -> Row:
+def _plus(field: str | Row, amount: int) -> Row:
     return {"$add": [field, amount]}
 
 

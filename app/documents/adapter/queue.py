@@ -24,7 +24,7 @@ class CeleryProcessingQueue:
 
     async def backlog(self) -> int:
         try:
-            return int(await self._redis.llen(DOCUMENTS))
+            return sum([int(await self._redis.llen(queue)) for queue in (DOCUMENTS, PIPELINES)])
         except RedisError:
             return 0
 

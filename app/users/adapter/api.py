@@ -1,4 +1,4 @@
-"""Endpoints: register, sign in, refresh, me."""
+"""Endpoints: register, sign in, refresh, me, another password."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -6,34 +6,50 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from app.users.adapter.schemas import Login, LoginForm, Refresh, Registration, TokensRead, UserRead
+from app.users.adapter.schemas import (
+    Login,
+    LoginForm,
+    PasswordChange,
+    Refresh,
+    Registration,
+    TokensRead,
+    UserRead,
+)
 from app.users.application.accounts import Accounts
 from app.users.application.sign_in import IssuedTokens, SignIn
 from app.users.domain.errors import CredentialsInvalid, EmailTaken, RefreshInvalid, RegistrationClosed
 from app.users.domain.user import User
 from core.config import Settings
-from core.errors import Invalid, Malformed, Unauthenticated, Unsupported
+from core.errors import Invalid, Malformed, TooMany, Unauthenticated, Unsupported
 from core.http.conditional import answer_with_etag, etag_of
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
-from core.http.routes import PeopleRoute, PublicRoute, StrictRequest
+from core.http.routes import PeopleRoute, PublicRoute, StrictRequest, StrictRoute
 
 T = TypeVar("T", bound=BaseModel)
 
 AUTH_BODY_BYTES = 32_768
 
 
-class AuthRoute(PublicRoute):
-    """Public, with small bodies."""
+class SmallBodies(StrictRoute):
+    """Whoever it is, there is little to say."""
 
     @classmethod
     def body_limit(cls, settings: Settings) -> int:
         return AUTH_BODY_BYTES
 
 
+class AuthRoute(SmallBodies, PublicRoute):
+    """Public."""
+
+
+class AccountRoute(SmallBodies, PeopleRoute):
+    """For a signed-in person."""
+
+
 public = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
-people = APIRouter(prefix="/users", tags=["users"], route_class=PeopleRoute)
+people = APIRouter(prefix="/users", tags=["users"], route_class=AccountRoute)
 
 
 async def _accounts(request: Request) -> Accounts:
@@ -46,28 +62,28 @@ async def _sign_in(request: Request) -> SignIn:
     return sign_in
 
 
-async def _password_min_length(request: Request) -> int:
-    length: int = request.app.state.container.settings().password_min_length
-    return length
-
-
 @public.post(
     "/register", status_code=201, response_model=UserRead,
-    responses=responses(EmailTaken, RegistrationClosed, Invalid, Malformed, *REFUSALS),
+    responses=responses(EmailTaken, RegistrationClosed, TooMany, Invalid, Malformed, *REFUSALS),
 )  # fmt: skip
 async def register(
+    request: Request,
     body: Registration,
     accounts: Annotated[Accounts, Depends(_accounts)],
-    min_length: Annotated[int, Depends(_password_min_length)],
     once: Annotated[Once, once_in("users")],
 ) -> UserRead | Response:
-    """Create an account. Addresses that differ only in case or character width are one account."""
-    if len(body.password) < min_length:
-        raise Invalid("The password is too short.", pointer="/password", rule="string_too_short")
+    """Create an account. Addresses that differ only in case or character width are one account.
+
+    A password has no rules but two: long enough, and none of those that many people use.
+    """
 
     async def create(command_id: str | None) -> UserRead:
         account = await accounts.register(
-            email=body.email, password=body.password, name=body.name, command_id=command_id
+            email=body.email,
+            password=body.password,
+            name=body.name,
+            network=request.scope["state"]["network"],
+            command_id=command_id,
         )
         return _read(account)
 
@@ -87,7 +103,7 @@ _LOGIN_BODY: dict[str, Any] = {
 
 @public.post(
     "/login", response_model=TokensRead, openapi_extra=_LOGIN_BODY,
-    responses=responses(CredentialsInvalid, Invalid, Malformed, Unsupported),
+    responses=responses(CredentialsInvalid, TooMany, Invalid, Malformed, Unsupported),
 )  # fmt: skip
 async def login(request: Request, sign_in: Annotated[SignIn, Depends(_sign_in)]) -> TokensRead:
     """Sign in with JSON `{email, password}` or, as Swagger's Authorize does, a form `username=&password=`."""
@@ -96,6 +112,7 @@ async def login(request: Request, sign_in: Annotated[SignIn, Depends(_sign_in)])
         email=body.email,
         password=body.password,
         user_agent=(request.headers.get("user-agent") or "")[:200] or None,
+        network=request.scope["state"]["network"],
     )
     return _tokens(issued)
 
@@ -116,6 +133,27 @@ async def me(
     """Who you are."""
     body = _read(await accounts.get(principal.id))
     return answer_with_etag(request, response, etag_of(body), body)
+
+
+@people.post(
+    "/me/password",
+    status_code=204,
+    responses=responses(CredentialsInvalid, Unauthenticated, TooMany, Invalid, Malformed),
+)
+async def change_password(
+    request: Request,
+    body: PasswordChange,
+    principal: CurrentPrincipal,
+    accounts: Annotated[Accounts, Depends(_accounts)],
+) -> None:
+    """Change your password. Every other session of yours ends; this one goes on."""
+    await accounts.change_password(
+        principal.id,
+        principal.session_id,
+        current=body.current_password,
+        new=body.new_password,
+        network=request.scope["state"]["network"],
+    )
 
 
 async def _credentials(request: Request) -> Login:

@@ -1,15 +1,22 @@
 """Accounts and sessions in MongoDB. Every time that decides something is the database's (`$$NOW`)."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pymongo import DESCENDING, IndexModel, ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from app.users.domain.errors import EmailTaken, UserNotFound
 from app.users.domain.ports import SessionLife
 from app.users.domain.user import Session, User
 from core.idempotency import IdempotencyRecord
-from core.mongo import Record, Row, translated
+from core.mongo import Record, Row, in_transaction, to_model, translated
+
+MAX_SESSIONS = 10  # of one person; a login ends the one that was not used for longest
+SEEN_MS = 60_000  # `last_seen_at` moves at most this often
+ALIVE: Row = {"state": "active", "$expr": {"$gt": ["$ends_at", "$$NOW"]}}
 
 
 class UserRecord(User, Record):
@@ -68,41 +75,103 @@ class MongoUsers:
 
 
 class MongoSessions:
-    """Sessions in the collection `sessions`."""
+    """Sessions in the collection `sessions`; what ends all of them also moves the user's `epoch`."""
 
-    async def start(self, session_id: str, user_id: str, user_agent: str | None, life: SessionLife) -> None:
-        with translated():
-            await SessionRecord.get_pymongo_collection().update_one(
-                {"_id": session_id},
-                [
-                    {
-                        "$set": {
-                            "user_id": user_id, "state": "active", "gen": 1,
-                            "rotated_at": "$$NOW", "created_at": "$$NOW", "last_seen_at": "$$NOW",
-                            "ends_at": {"$add": ["$$NOW", min(life.idle_s, life.absolute_s) * 1000]},
-                            "absolute_at": {"$add": ["$$NOW", life.absolute_s * 1000]},
-                            "user_agent": {"$literal": user_agent},
-                        }
-                    }
-                ],
-                upsert=True,
-            )  # fmt: skip
+    async def start(
+        self, session_id: str, user: User, user_agent: str | None, life: SessionLife
+    ) -> Sequence[str] | None:
+        async def work(transaction: AsyncClientSession) -> list[str] | None:
+            # Meets logout-all and a change of password on the user's row: one of the two has to see the other.
+            seen = {"$currentDate": {"last_login_at": True}}
+            if not await _update_user(user.id, {"epoch": user.epoch}, seen, transaction):
+                return None
+            await _sessions().update_one(
+                {"_id": session_id}, _first_generation(user.id, user_agent, life), upsert=True, session=transaction
+            )
+            others = {"user_id": user.id, "_id": {"$ne": session_id}, **ALIVE}
+            rows = _sessions().find(others, {"_id": 1}, session=transaction).sort("last_seen_at", DESCENDING)
+            evicted = [row["_id"] for row in await rows.skip(MAX_SESSIONS - 1).to_list()]
+            if evicted:
+                await _sessions().delete_many({"_id": {"$in": evicted}}, session=transaction)
+            return evicted
 
-    async def is_alive(self, session_id: str, user_id: str) -> bool:
+        return await in_transaction(_sessions(), work)
+
+    async def seconds_left(self, session_id: str, user_id: str) -> float | None:
+        seen_before = {"$lt": ["$last_seen_at", {"$subtract": ["$$NOW", SEEN_MS]}]}
+        shown = {"left": {"$subtract": ["$ends_at", "$$NOW"]}, "is_stale": seen_before}
+        alive = {"_id": session_id, "user_id": user_id, **ALIVE}
         with translated():
-            row = await SessionRecord.get_pymongo_collection().find_one(_alive(session_id, user_id), {"_id": 1})
-        return row is not None
+            row = await _sessions().find_one(alive, shown)
+            if row is None:
+                return None
+            if row["is_stale"]:
+                await _sessions().update_one(alive, [{"$set": {"last_seen_at": "$$NOW"}}])
+        return float(row["left"]) / 1000
 
     async def rotate(self, session_id: str, user_id: str, generation: int, life: SessionLife) -> Session | None:
         with translated():
-            row = await SessionRecord.get_pymongo_collection().find_one_and_update(
-                _alive(session_id, user_id), _rotation(generation, life), return_document=ReturnDocument.AFTER
+            row = await _sessions().find_one_and_update(
+                {"_id": session_id, "user_id": user_id, **ALIVE},
+                _rotation(generation, life),
+                return_document=ReturnDocument.AFTER,
             )
-        return None if row is None else Session.model_validate({**row, "id": row["_id"]})
+        return None if row is None else to_model(Session, row)
+
+    async def list(self, user_id: str) -> Sequence[Session]:
+        with translated():
+            rows = await _sessions().find({"user_id": user_id, **ALIVE}).sort("last_seen_at", DESCENDING).to_list()
+        return [to_model(Session, row) for row in rows]
+
+    async def end(self, session_id: str, user_id: str) -> bool:
+        with translated():  # a tombstone stays: it recognises further replays
+            gone = await _sessions().delete_one({"_id": session_id, "user_id": user_id, "state": "active"})
+        return gone.deleted_count == 1
+
+    async def end_all(self, user_id: str) -> Sequence[str]:
+        async def work(transaction: AsyncClientSession) -> list[str]:
+            await _update_user(user_id, {}, {"$inc": {"epoch": 1}}, transaction)
+            return await _delete({"user_id": user_id}, transaction)
+
+        return await in_transaction(_sessions(), work)
+
+    async def change_password(self, user: User, new_hash: str, *, keep: str) -> Sequence[str] | None:
+        async def work(transaction: AsyncClientSession) -> list[str] | None:
+            change = {"$set": {"password_hash": new_hash}, "$inc": {"epoch": 1}}
+            if not await _update_user(user.id, {"epoch": user.epoch}, change, transaction):
+                return None
+            return await _delete({"user_id": user.id, "_id": {"$ne": keep}}, transaction)
+
+        return await in_transaction(_sessions(), work)
 
 
-def _alive(session_id: str, user_id: str) -> Row:
-    return {"_id": session_id, "user_id": user_id, "state": "active", "$expr": {"$gt": ["$ends_at", "$$NOW"]}}
+def _sessions() -> AsyncCollection[Row]:
+    return SessionRecord.get_pymongo_collection()
+
+
+async def _update_user(user_id: str, where: Row, change: Row, transaction: AsyncClientSession) -> bool:
+    users = UserRecord.get_pymongo_collection()
+    return (await users.update_one({"_id": user_id, **where}, change, session=transaction)).matched_count == 1
+
+
+async def _delete(where: Row, transaction: AsyncClientSession) -> list[str]:
+    ids = [row["_id"] for row in await _sessions().find(where, {"_id": 1}, session=transaction).to_list()]
+    await _sessions().delete_many({"_id": {"$in": ids}}, session=transaction)
+    return ids
+
+
+def _first_generation(user_id: str, user_agent: str | None, life: SessionLife) -> list[Row]:
+    return [
+        {
+            "$set": {
+                "user_id": user_id, "state": "active", "gen": 1,
+                "rotated_at": "$$NOW", "created_at": "$$NOW", "last_seen_at": "$$NOW",
+                "ends_at": {"$add": ["$$NOW", min(life.idle_s, life.absolute_s) * 1000]},
+                "absolute_at": {"$add": ["$$NOW", life.absolute_s * 1000]},
+                "user_agent": {"$literal": user_agent},
+            }
+        }
+    ]  # fmt: skip
 
 
 def _rotation(got: int, life: SessionLife) -> list[Row]:

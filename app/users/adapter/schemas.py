@@ -42,11 +42,24 @@ class Refresh(Body):
     refresh_token: str = Field(min_length=1, max_length=4096)
 
 
+class PasswordChange(Body):
+    current_password: str = Field(min_length=1, max_length=1024)
+    new_password: str = Field(min_length=1, max_length=1024, description="At least PASSWORD_MIN_LENGTH characters")
+
+
 class UserRead(BaseModel):
     user_id: str = Field(examples=["usr_01kd4v8w3zj5n9q2r7t6x1y0ab"])
     email: str
     name: str | None
     created_at: datetime
+
+
+class SessionRead(BaseModel):
+    session_id: str = Field(examples=["ses_01kd4v8w3zj5n9q2r7t6x1y0ab"])
+    created_at: datetime
+    last_seen_at: datetime = Field(description="To the minute")
+    user_agent: str | None
+    current: bool = Field(description="Whether this request belongs to it")
 
 
 class TokensRead(BaseModel):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.users.domain.errors import CredentialsInvalid, RefreshInvalid
-from app.users.domain.ports import PasswordHashing, SessionLife, Sessions, Tokens, Users
+from app.users.domain.ports import PasswordHashing, SessionCache, SessionLife, Sessions, SignInLimits, Tokens, Users
 from app.users.domain.user import email_key
 from core.clock import Clock
 from core.errors import Unauthenticated
@@ -30,17 +30,29 @@ class SignIn:
         self,
         users: Users,
         sessions: Sessions,
+        cache: SessionCache,
         passwords: PasswordHashing,
         tokens: Tokens,
         clock: Clock,
         life: SessionLife,
+        limits: SignInLimits,
     ) -> None:
-        self._users, self._sessions, self._passwords = users, sessions, passwords
-        self._tokens, self._clock, self._life = tokens, clock, life
+        self._users, self._sessions, self._cache, self._passwords = users, sessions, cache, passwords
+        self._tokens, self._clock, self._life, self._limits = tokens, clock, life, limits
 
-    async def login(self, *, email: str, password: str, user_agent: str | None) -> IssuedTokens:
-        """Raises CredentialsInvalid, after the same time for known and unknown accounts."""
-        user = await self._users.find_by_email(email_key(email))
+    async def login(self, *, email: str, password: str, user_agent: str | None, network: str) -> IssuedTokens:
+        """Raises TooMany; or CredentialsInvalid, after the same time for known and unknown accounts."""
+        key = email_key(email)
+        await self._limits.admit(key, network)
+        for _ in range(2):  # once more where the password changed, or all sessions ended, while we were hashing
+            issued = await self._login(key, password, user_agent)
+            if issued:
+                await self._limits.succeeded(key, network)
+                return issued
+        raise CredentialsInvalid
+
+    async def _login(self, key: str, password: str, user_agent: str | None) -> IssuedTokens | None:
+        user = await self._users.find_by_email(key)
         good = await self._passwords.verify(user.password_hash if user else None, password)
         if user is None or not good:
             log.warning("security", name="login_failed")
@@ -49,7 +61,10 @@ class SignIn:
             renewed = await self._passwords.hash(password)
             await self._users.replace_hash(user.id, old=user.password_hash, new=renewed)
         session_id = new_id("ses")
-        await self._sessions.start(session_id, user.id, user_agent, self._life)
+        evicted = await self._sessions.start(session_id, user, user_agent, self._life)
+        if evicted is None:
+            return None
+        await self._cache.end(*evicted)
         log.info("security", name="login", principal=user.id)
         return self._issue(user.id, session_id, 1, min(self._life.idle_s, self._life.absolute_s))
 
@@ -63,15 +78,13 @@ class SignIn:
         if session is None:
             raise RefreshInvalid
         if session.state == "revoked_reuse":
+            await self._cache.end(session.id)
             log.warning("security", name="refresh_reuse", principal=claims.user_id)
             raise RefreshInvalid
         if session.gen != claims.generation + 1:  # a generation we never gave out: restored from a backup
             raise RefreshInvalid
         left = math.floor((session.ends_at - self._clock()).total_seconds())
         return self._issue(session.user_id, session.id, session.gen, max(left, 1))
-
-    async def is_signed_in(self, session_id: str, user_id: str) -> bool:
-        return await self._sessions.is_alive(session_id, user_id)
 
     def _issue(self, user_id: str, session_id: str, generation: int, refresh_ttl: int) -> IssuedTokens:
         return IssuedTokens(

@@ -7,6 +7,10 @@ class UserNotFound(NotFound):
     code = "not_found"
 
 
+class SessionNotFound(NotFound):
+    code = "not_found"
+
+
 class EmailTaken(Conflict):
     title = "An account with this e-mail address exists"
 

@@ -8,7 +8,10 @@ from pydantic import BaseModel
 
 
 class User(BaseModel):
-    """An account; `email_key` is what makes two spellings of an address one account."""
+    """An account; `email_key` is what makes two spellings of an address one account.
+
+    `epoch` counts the times when all its sessions ended: a login that started before one of them comes too late.
+    """
 
     id: str
     email: str
@@ -16,6 +19,8 @@ class User(BaseModel):
     name: str | None
     password_hash: str
     created_at: datetime
+    epoch: int = 0
+    last_login_at: datetime | None = None
 
 
 class Session(BaseModel):

@@ -17,7 +17,10 @@ from tests.integration.faults.process import INTERVAL_S, LEASE_S
 from tests.integration.faults.stage import Stage
 
 MODULES = ("users", "folders", "documents")
-COLUMNS = {"fault": 20, "accepted": 9, "lost": 5, "twice": 6, "recovery_s": 11, "remarks": 0}
+TABLES = {
+    "fault": {"fault": 20, "accepted": 10, "lost": 6, "twice": 7, "recovery_s": 12, "remarks": 0},
+    "mutant": {"test": 20, "mutant": 32, "caught": 0},
+}
 
 
 @pytest.fixture
@@ -57,14 +60,13 @@ async def stage(servers: LocalServers, tmp_path: Path, request: pytest.FixtureRe
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line per fault: how many were promised, lost, applied twice; seconds until all was well again."""
+    """One line per fault: how many were promised, lost, applied twice; seconds until all was well. One per mutant."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
-    rows = [
-        value for report in reports for name, value in report.user_properties if name == "fault" and value.get("fault")
-    ]
-    if rows:
-        terminalreporter.write_sep("-", "faults")
-        terminalreporter.write_line("".join(name.ljust(width) for name, width in COLUMNS.items()))
-        for row in sorted(rows, key=lambda row: str(row["fault"])):
-            cells = (str(row.get(name, "")).ljust(width) for name, width in COLUMNS.items())
-            terminalreporter.write_line("".join(cells))
+    found = [pair for report in reports for pair in report.user_properties]
+    for table, columns in TABLES.items():
+        rows = [row for name, row in found if name == table and next(iter(columns)) in row]
+        if rows:
+            terminalreporter.write_sep("-", f"{table}s")
+            terminalreporter.write_line("".join(name.ljust(width) for name, width in columns.items()))
+        for row in sorted(rows, key=str):
+            terminalreporter.write_line("".join(str(row.get(name, "")).ljust(width) for name, width in columns.items()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
+import structlog
 from pymongo import monitoring
 
 import core.mongo
@@ -22,6 +23,8 @@ from app.documents.domain.ports import WakeUp
 from core import celery, relay
 from core.celery import WakeUps
 from tests.integration.faults.patches import Patch, named
+
+log = structlog.get_logger("faults")
 
 REPEATS = 5
 
@@ -56,6 +59,7 @@ def stop_before_complete(patch: Patch) -> None:
 
     async def stopped(runs: MongoRuns, document_id: str, token: str, result: RunResult) -> bool:
         if result.attempt == 1:
+            log.info("frozen", document_id=document_id, pid=os.getpid())
             os.kill(os.getpid(), signal.SIGSTOP)
         return await complete(runs, document_id, token, result)
 

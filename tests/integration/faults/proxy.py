@@ -24,8 +24,6 @@ class Proxy:
         self._take = _framed if mongo else _some
         self._mode: Mode = "pass"
         self._is_cut: IsCut = _never
-        self._cuts_left = 0
-        self.cuts = 0
         self._loop = asyncio.new_event_loop()
         self._may_flow = asyncio.Event()
         self._may_flow.set()
@@ -50,9 +48,9 @@ class Proxy:
         """`refuse` also ends the connections there are, `hang` keeps them and lets nothing through."""
         self._on_loop(self._turn(mode))
 
-    def cut(self, is_cut: IsCut, times: int) -> None:
-        """The next so many requests of this kind reach the server; the connection ends instead of their answer."""
-        self._is_cut, self._cuts_left = is_cut, times
+    def cut(self, is_cut: IsCut) -> None:
+        """Requests it says yes to reach the server; the connection ends in place of their answer."""
+        self._is_cut = is_cut
 
     def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -103,8 +101,7 @@ class Proxy:
     async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, unanswered: set[int]) -> None:
         while True:
             message = await self._take(source)
-            if self._cuts_left and self._is_cut(message):
-                self._cuts_left -= 1
+            if self._is_cut(message):
                 unanswered.add(struct.unpack_from("<i", message, 4)[0])
             await self._may_flow.wait()
             target.write(message)
@@ -114,7 +111,6 @@ class Proxy:
         while True:
             message = await self._take(source)
             if unanswered and struct.unpack_from("<i", message, 8)[0] in unanswered:
-                self.cuts += 1
                 raise EOFError
             await self._may_flow.wait()
             target.write(message)

@@ -4,17 +4,22 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import httpx
+
 from app.container import Container
 from app.documents.adapter.mongo import DocumentRecord
 from app.documents.domain.document import Document, uploaded_event
 from core.clock import utc_now
-from core.ids import new_id
+from core.ids import new_id, random_token
 from core.local.folder import DataFolder
 from core.local.stack import LocalServers
+from tests.clients import Person
 from tests.integration.faults.process import MODULE, PATIENCE, Api, Process, until
 from tests.integration.running import free_port
 
 P = TypeVar("P", bound=Process)
+
+MOCK = {"processor": "simulate", "options": {"duration_seconds": 0}}
 
 
 class Stage:
@@ -37,7 +42,7 @@ class Stage:
         self._switches += names
 
     def api(self, *switches: str, port: int | None = None, **env: str) -> "Api":
-        return self._start(Api(self.folder, self._name("api"), port or free_port(), self._env(switches, env)))
+        return self.start(Api(self.folder, self._name("api"), port or free_port(), self._env(switches, env)))
 
     def worker(self, *switches: str, children: int = 2, options: Sequence[str] = (), **env: str) -> Process:
         return self._celery("worker", children, "documents,pipelines", options, switches, env)
@@ -47,13 +52,13 @@ class Stage:
 
     def beat(self) -> Process:
         command = ["celery", f"--app={MODULE}", "--quiet", "beat", "--pidfile="]
-        return self._start(Process(self.folder, self._name("beat"), command, self._env((), {})))
+        return self.start(Process(self.folder, self._name("beat"), command, self._env((), {})))
 
-    def crew(self, *switches: str, children: int = 2) -> Process:
+    def crew(self, children: int = 2, **env: str) -> Process:
         """Everything but the API; the worker."""
         self.beat()
-        self.control(*switches)
-        return self.worker(*switches, children=children)
+        self.control(**env)
+        return self.worker(children=children, **env)
 
     def end(self) -> None:
         for process in self.processes:
@@ -62,19 +67,21 @@ class Stage:
 
     # Documents
 
+    def document(self) -> Document:
+        """An uploaded document, not yet stored; all share one original."""
+        document_id, now = new_id("doc"), utc_now()
+        document = Document(
+            id=document_id, owner_id=self.owner_id, filename="a.pdf", content_type="application/pdf",
+            size=8, sha256=None, key=self.original, created_at=now, updated_at=now,
+        )  # fmt: skip
+        return document.model_copy(update={"seq": 1, "outbox": (uploaded_event(document),)})
+
     async def documents(self, count: int) -> list[str]:
-        """Uploaded documents that share one original."""
-        ids = []
-        for _ in range(count):
-            document_id, now = new_id("doc"), utc_now()
-            document = Document(
-                id=document_id, owner_id=self.owner_id, filename="a.pdf", content_type="application/pdf",
-                size=8, sha256=None, key=self.original, created_at=now, updated_at=now,
-            )  # fmt: skip
-            told = {"seq": 1, "outbox": (uploaded_event(document),)}
-            await self.container.documents.documents().add(document.model_copy(update=told))
-            ids.append(document_id)
-        return ids
+        """So many uploaded documents."""
+        documents = [self.document() for _ in range(count)]
+        for document in documents:
+            await self.container.documents.documents().add(document)
+        return [document.id for document in documents]
 
     async def request(
         self, *document_ids: str, seconds: float = 0, processor: str = "simulate", force: bool = False
@@ -113,17 +120,23 @@ class Stage:
         return row
 
     async def count(self, **query: Any) -> int:
-        """Of the documents of this stage."""
-        return int(await self.rows.count_documents({name.replace("__", "."): value for name, value in query.items()}))
+        """Of the documents of this stage; `run__state` is `run.state`."""
+        found: int = await self.rows.count_documents(_dotted(query))
+        return found
+
+    async def one(self, **query: Any) -> str:
+        """The id of a document that is known to be there."""
+        row: dict[str, Any] = await self.rows.find_one(_dotted(query), {"_id": 1})
+        return str(row["_id"])
 
     async def completed(self, at_least: int) -> bool:
         return await self.count(status="COMPLETED") >= at_least
 
     async def messages(self) -> int:
         """Wake-ups of documents that nobody has finished with: waiting, or in a worker's hands."""
-        redis = self.container.redis()
+        redis: Any = self.container.redis()
         held = [json.loads(message) for message in await redis.hvals("unacked")]
-        return int(await redis.llen("documents")) + sum(message[2] == "documents" for message in held)
+        return int(await redis.llen("documents") + sum(message[2] == "documents" for message in held))
 
     async def all_read(self) -> bool:
         return await self.messages() == 0
@@ -158,9 +171,10 @@ class Stage:
         command = ["celery", f"--app={MODULE}", "--quiet", "worker", f"--queues={queues}", f"--concurrency={children}"]
         unique = self._name(name)
         command += ["--without-gossip", "--without-mingle", f"--hostname={unique}@%h", *options]
-        return self._start(Process(self.folder, unique, command, self._env(switches, env)))
+        return self.start(Process(self.folder, unique, command, self._env(switches, env)))
 
-    def _start(self, process: P) -> P:
+    def start(self, process: P) -> P:
+        """Ended with the stage."""
         self.processes.append(process)
         return process
 
@@ -169,3 +183,15 @@ class Stage:
 
     def _env(self, switches: Sequence[str], more: Mapping[str, str]) -> dict[str, str]:
         return {**self.env, "SWITCHES": ",".join([*self._switches, *switches]), **more}
+
+
+def _dotted(query: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.replace("__", "."): value for name, value in query.items()}
+
+
+async def signed_in(stage: Stage, api: Api, http: httpx.AsyncClient) -> Person:
+    """Owner of what is uploaded from here on."""
+    await api.ready()
+    person = await Person.registered(http, f"{random_token(48)}@example.com")
+    stage.owner_id = person.user_id
+    return person

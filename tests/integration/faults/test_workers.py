@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from tests.integration.faults.invariants import assert_invariants
-from tests.integration.faults.process import INTERVAL_S, LEASE_S, Process, many
+from tests.integration.faults.process import INTERVAL_S, LEASE_S, many
 from tests.integration.faults.proxy import Proxy
 from tests.integration.faults.stage import Stage
 
@@ -42,34 +42,19 @@ async def test_killed_children_lose_nothing(stage: Stage) -> None:
 
 async def zombie(stage: Stage) -> None:
     """Frozen with the result in hand, past the lease; thawed while the second attempt runs, or after it."""
-    count = many(10, 20)
+    count = many(6, 20)
     frozen = stage.worker("stop-before-complete", children=count)
-    stage.beat()
-    stage.control()
     ids = await stage.documents(count)
     await stage.request(*ids, seconds=1)
-    await stage.until(lambda: len(_stopped(frozen)) == count, 5 + count * 0.2, "every child is frozen")
-    holders = {document_id: await _holder(stage, document_id) for document_id in ids}
-    stage.worker()
-    early, late = ids[: count // 2], ids[count // 2 :]
-    for documents, field, value, what in (
-        (early, "run__state", "running", "runs"),
-        (late, "status", "COMPLETED", "is completed"),
-    ):
-        waiting = list(documents)
-        while waiting:
-            ready: list[str] = []
-
-            async def any_is_ready(ready: list[str] = ready, field: str = field, value: str = value) -> bool:
-                for document_id in waiting:
-                    if await stage.count(_id=document_id, run__attempt=2, **{field: value}):
-                        ready.append(document_id)
-                return bool(ready)
-
-            await stage.until(any_is_ready, LEASE_S + INTERVAL_S + count, f"the second attempt {what}")
-            for document_id in ready:
-                holders[document_id].send_signal(signal.SIGCONT)
-                waiting.remove(document_id)
+    await stage.until(lambda: len(frozen.events("frozen")) == count, 5 + count, "every child is frozen")
+    holders = {event["document_id"]: psutil.Process(event["pid"]) for event in frozen.events("frozen")}
+    stage.crew()
+    for running in (True, False):  # half of them early, the rest late
+        state = {"run__state": "running"} if running else {"status": "COMPLETED"}
+        while len(holders) > (count // 2 if running else 0):
+            second = {"_id": {"$in": list(holders)}, "run__attempt": 2, **state}
+            await stage.until(partial(stage.count, **second), LEASE_S + INTERVAL_S + 4, "a second attempt")
+            holders.pop(await stage.one(**second)).send_signal(signal.SIGCONT)
     seconds = await stage.ended(count + 2)
 
     def refused() -> list[dict[str, Any]]:
@@ -81,15 +66,6 @@ async def zombie(stage: Stage) -> None:
     await assert_invariants(stage)
     assert await stage.inbox.count_documents({"type": "document.completed"}) == count
     stage.report(fault="zombie", recovery_s=round(seconds, 1), remarks=f"{len(refused())} refused")
-
-
-def _stopped(worker: Process) -> list[psutil.Process]:
-    return [child for child in worker.children() if child.status() == psutil.STATUS_STOPPED]
-
-
-async def _holder(stage: Stage, document_id: str) -> psutil.Process:
-    worker: str = (await stage.row(document_id))["run"]["worker"]
-    return psutil.Process(int(worker.rpartition(":")[2]))
 
 
 async def test_a_worker_that_was_thought_dead_changes_nothing(stage: Stage) -> None:
@@ -119,15 +95,11 @@ async def worker_process(stage: Stage) -> None:
     count = many(50, 100)
     ids = await stage.documents(count)
     await stage.request(*ids)
-    stage.beat()
-    stage.control()
     first = stage.worker(children=1, options=[f"--max-tasks-per-child={count * 2 // 5}"])
-    seconds = await stage.ended(count * 0.2 + 5)
-    await stage.until(stage.all_read, 3, "every message is read")
+    seconds = await stage.ended(count * 0.1 + 12)
+    await stage.until(stage.all_read, 1, "every message is read")
     assert len(first.events("process_started")) == count
     first.kill()
-    for process in stage.processes:  # what is not lost needs nobody who finds it again
-        process.kill()
 
     more = await stage.documents(10)
     with Proxy(int(stage.servers.mongo_url.rpartition(":")[2].partition("/")[0])) as proxy:

@@ -57,6 +57,8 @@ def test_a_secret_is_read_from_the_file_that_names_it(tmp_path: Path, monkeypatc
         ("ACCESS_TOKEN_TTL", "soon-secret"), ("MONGO_DB", "a secret/name"), ("SECRET_KEYS", "c2VjcmV0"),
         ("SECRET_KEYS", f"{KEY32},secret"), ("S3_ENDPOINT_URL", "http://secret@host"), ("LOG_FORMAT", "secret"),
         ("REFRESH_GRACE_SECONDS", "61"), ("PROCESSING_LEASE_SECONDS", "-7"), ("STORAGE_BACKEND", "secret"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,secret"), ("TRUSTED_PROXIES", "10.0.0.7/8"), ("RATE_LIMIT_PER_MINUTE", "-7"),
+        ("MAX_IN_FLIGHT", "-7"), ("HSTS", "secret"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -77,6 +79,37 @@ def test_prod_needs_what_is_embedded_elsewhere(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, value)
     settings = load_settings("prod")
     assert (settings.registration_is_open, settings.docs_are_on) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRUSTED_PROXIES", "0.0.0.0/0"), ("TRUSTED_PROXIES", "10.0.0.0/8,::/0"), ("CORS_ORIGINS", "https://a.test,*"),
+        ("TRUSTED_PROXIES", "0.0.0.0/1,128.0.0.0/1"),
+    ],
+)  # fmt: skip
+def test_prod_refuses_what_opens_it_to_everybody(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for setting, given in {**PROD, name: value}.items():
+        monkeypatch.setenv(setting, given)
+    with pytest.raises(ConfigError) as refused:
+        load_settings("prod")
+    assert [line.split(":")[0] for line in refused.value.lines] == [name]
+    assert value not in str(refused.value)
+
+
+def test_prod_refuses_a_key_that_everybody_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "keys" / "jwt.pem"
+    key.parent.mkdir(mode=0o755)
+    key.touch(0o644)
+    for setting, given in {**PROD, "JWT_PRIVATE_KEYS": str(key)}.items():
+        monkeypatch.setenv(setting, given)
+    with pytest.raises(ConfigError, match=r"^JWT_PRIVATE_KEYS: a key file can be read by every user"):
+        load_settings("prod")
+    key.chmod(0o640)
+    load_settings("prod")
+    key.chmod(0o644)
+    key.parent.chmod(0o700)  # closed by its folder, as docker/make-secrets.sh does it
+    load_settings("prod")
 
 
 def test_roots_of_derived_keys_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:

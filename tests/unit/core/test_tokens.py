@@ -162,6 +162,21 @@ def test_a_remembered_token_still_expires(key: SigningKey) -> None:
         codec.verify_access(token)
 
 
+def test_an_expired_token_is_good_for_logout_and_nothing_else(key: SigningKey) -> None:
+    now = [NOW]
+    codec = TokenCodec([key], issuer="dossier", access_ttl=60, refresh_ttl=60, now=lambda: now[0])
+    access, refresh = codec.mint_access(USER, SESSION), codec.mint_refresh(USER, SESSION, 1, 60)
+    now[0] += 60
+    assert codec.verify_access(access, expired_ok=True).session_id == SESSION
+    for _ in range(2):  # remembered or not
+        with pytest.raises(TokenExpired):
+            codec.verify_access(access)
+    with pytest.raises(TokenExpired):
+        codec.verify_refresh(refresh)
+    with pytest.raises(TokenInvalid):
+        codec.verify_access(refresh, expired_ok=True)
+
+
 def test_keys_that_cannot_serve_are_named_by_their_place(tmp_path: Path, signing_key: Path) -> None:
     (tmp_path / "text").write_text("no key")
     for paths in ([tmp_path / "absent"], [tmp_path / "text"], [signing_key, signing_key]):

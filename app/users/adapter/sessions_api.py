@@ -1,0 +1,64 @@
+"""Endpoints: where somebody is signed in, and the end of that."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from app.users.adapter.schemas import SessionRead
+from app.users.application.own_sessions import OwnSessions
+from app.users.domain.errors import SessionNotFound
+from core.errors import Unauthenticated
+from core.http.pagination import ListRead
+from core.http.principal import CurrentPrincipal
+from core.http.problems import responses
+from core.http.routes import PeopleRoute, PublicRoute
+
+people = APIRouter(prefix="/auth", tags=["auth"], route_class=PeopleRoute)
+leaving = APIRouter(prefix="/auth", tags=["auth"], route_class=PublicRoute)
+
+
+async def _own_sessions(request: Request) -> OwnSessions:
+    sessions: OwnSessions = request.app.state.container.users.own_sessions()
+    return sessions
+
+
+Sessions = Annotated[OwnSessions, Depends(_own_sessions)]
+
+
+# Public for the ingress, which lets no ended session through. A token it needs all the same, as OpenAPI says.
+@leaving.post(
+    "/logout", status_code=204, responses=responses(Unauthenticated), openapi_extra={"security": [{"bearer": []}]}
+)
+async def logout(request: Request, sessions: Sessions) -> None:
+    """End this session. A token that has expired, or whose session has ended, will do: the answer is the same."""
+    authentication = request.app.state.container.users.authenticate()
+    claims = authentication.claims(request.scope["headers"], expired_ok=True)
+    await sessions.leave(claims.session_id, claims.user_id)
+
+
+@people.post("/logout-all", status_code=204, responses=responses(Unauthenticated))
+async def logout_all(principal: CurrentPrincipal, sessions: Sessions) -> None:
+    """End every session of yours, this one included."""
+    await sessions.end_all(principal.id)
+
+
+@people.get("/sessions", response_model=ListRead[SessionRead], responses=responses(Unauthenticated))
+async def list_sessions(principal: CurrentPrincipal, sessions: Sessions) -> ListRead[SessionRead]:
+    """Where you are signed in, last used first. There are ten at most, so this is always the whole list."""
+    items = [
+        SessionRead(
+            session_id=session.id,
+            created_at=session.created_at,
+            last_seen_at=session.last_seen_at,
+            user_agent=session.user_agent,
+            current=session.id == principal.session_id,
+        )
+        for session in await sessions.list(principal.id)
+    ]
+    return ListRead(items=items, next_cursor=None)
+
+
+@people.delete("/sessions/{session_id}", status_code=204, responses=responses(Unauthenticated, SessionNotFound))
+async def end_session(session_id: str, principal: CurrentPrincipal, sessions: Sessions) -> None:
+    """End one of your sessions."""
+    await sessions.end(session_id, principal.id)

@@ -1,0 +1,97 @@
+"""What the ingress knows of each route before it is called.
+
+Built once from the routes themselves: each names its credential in OpenAPI's own words (`security`), and a route that
+names none stops the start.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fastapi.dependencies.models import Dependant
+from starlette.routing import BaseRoute, Mount, Route, compile_path
+
+from core.config import Settings
+from core.http.routes import StrictRoute
+
+BODYLESS_BYTES, JSON_BYTES = 65_536, 1_048_576
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one path."""
+
+    credential: str | None = None  # the security scheme, None = public
+    body_limit: int = BODYLESS_BYTES
+    parameters: frozenset[str] = frozenset()  # of the query
+
+    @property
+    def takes_files(self) -> bool:
+        return self.body_limit > JSON_BYTES
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it can be asked to answer only when something has changed."""
+        return "wait" in self.parameters
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One path of the table; `template` is what logs and metrics call it."""
+
+    template: str
+    pattern: re.Pattern[str]
+    operations: Mapping[str, Operation]  # by method
+
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        return (*sorted(self.operations), *(("HEAD",) if "GET" in self.operations else ()))
+
+
+class RouteTable:
+    """Finds the rule of a path by its first segment, then by pattern."""
+
+    def __init__(self, routes: Iterable[BaseRoute], settings: Settings) -> None:
+        merged: dict[str, Rule] = {}
+        for route in routes:
+            rule = _rule(route, settings)
+            known = merged.get(rule.template)
+            operations = {**known.operations, **rule.operations} if known else rule.operations
+            merged[rule.template] = Rule(rule.template, rule.pattern, operations)
+        self._by_segment: dict[str, list[Rule]] = {}
+        for rule in merged.values():
+            self._by_segment.setdefault(_first_segment(rule.template), []).append(rule)
+
+    def find(self, path: str) -> Rule | None:
+        rules = self._by_segment.get(_first_segment(path), ())
+        return next((rule for rule in rules if rule.pattern.fullmatch(path)), None)
+
+
+def _rule(route: BaseRoute, settings: Settings) -> Rule:
+    if isinstance(route, Mount):
+        template = f"{route.path}/{{path:path}}"
+        return Rule(template, compile_path(template)[0], {"GET": Operation()})
+    if isinstance(route, StrictRoute):
+        credential, limit = route.credential, route.body_limit(settings)
+        parameters = frozenset(_query_parameters(route.dependant))
+    elif isinstance(route, Route) and not route.include_in_schema:  # the pages about the API itself
+        credential, limit, parameters = None, None, frozenset()
+    else:
+        raise TypeError(f"{route!r} does not say who may call it")
+    operations = {
+        method: Operation(
+            credential, limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES), parameters
+        )
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    return Rule(route.path, compile_path(route.path)[0], operations)
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for inner in dependant.dependencies:
+        yield from _query_parameters(inner)
+
+
+def _first_segment(path: str) -> str:
+    return path.split("/", 2)[1] if path.startswith("/") else ""

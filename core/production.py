@@ -1,0 +1,59 @@
+"""What the environment `prod` refuses to start with. Each line names a setting and never its value."""
+
+import stat
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.config import Settings
+
+
+def refusals(settings: "Settings") -> list[str]:
+    """One line per reason; empty when it may start."""
+    return _missing(settings) + _unsafe(settings)
+
+
+def _missing(settings: "Settings") -> list[str]:
+    needed: dict[str, object] = {
+        "MONGO_URL": settings.mongo_url,
+        "REDIS_URL": settings.redis_url,
+        "JWT_PRIVATE_KEYS": settings.jwt_private_keys or settings.secret_keys,  # a worker needs no signing key
+    }
+    if settings.storage_backend == "s3":
+        needed |= {
+            "S3_ENDPOINT_URL": settings.s3_endpoint_url,
+            "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
+            "AWS_SECRET_ACCESS_KEY": settings.aws_secret_access_key,
+        }
+    return [f"{name}: must be set in prod, nothing is embedded there" for name, value in needed.items() if not value]
+
+
+def _unsafe(settings: "Settings") -> list[str]:
+    problems = []
+    if _covers_everything(settings.trusted_proxies):
+        problems.append("TRUSTED_PROXIES: must not cover every address, anybody could forge another's")
+    if "*" in settings.cors_origins:
+        problems.append("CORS_ORIGINS: must be exact origins in prod")
+    if any(_is_open_to_others(Path(path)) for path in settings.jwt_private_keys):
+        problems.append("JWT_PRIVATE_KEYS: a key file can be read by every user of this machine (chmod 0400)")
+    return problems
+
+
+def _covers_everything(networks: tuple[str, ...]) -> bool:
+    parsed = [ip_network(text) for text in networks]
+    whole = {"0.0.0.0/0", "::/0"}  # halves of it count together
+    four = collapse_addresses([network for network in parsed if isinstance(network, IPv4Network)])
+    six = collapse_addresses([network for network in parsed if isinstance(network, IPv6Network)])
+    return not whole.isdisjoint(map(str, (*four, *six)))
+
+
+def _is_open_to_others(path: Path) -> bool:
+    """Secrets that Docker mounts count as closed: nobody else lives in that container."""
+    if path.is_relative_to("/run/secrets"):
+        return False
+    try:
+        file, folder = path.stat().st_mode, path.parent.stat().st_mode
+    except OSError:
+        return False  # whoever needs the key says that it cannot be read
+    return bool(file & stat.S_IROTH and folder & stat.S_IXOTH)
