@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit sbom format lock openapi clean
+.PHONY: help run test faults mutants check audit sbom format lock openapi clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -15,6 +15,13 @@ run: $(VENV)/.installed  ## Start everything on this machine, then print a tour
 
 test: $(VENV)/.installed-dev  ## The whole test suite, on real servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+faults: $(VENV)/.installed-dev  ## Kill, freeze and cut off every part, with full counts; a table of what it did
+	FAULTS=full $(BIN)/python -m pytest -n $(JOBS) --dist load tests/integration/faults \
+	  --ignore tests/integration/faults/test_mutants.py
+
+mutants: $(VENV)/.installed-dev  ## Put each fault into the code: the test that guards against it must fail
+	FAULTS=mutants $(BIN)/python -m pytest -n $(JOBS) --dist load tests/integration/faults/test_mutants.py
 
 check: $(VENV)/.installed-dev  ## Lint, format, types, import rules: seconds, no servers
 	$(BIN)/ruff check .

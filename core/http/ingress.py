@@ -107,7 +107,9 @@ class Ingress:
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = scope["headers"]
-        path = scope["path"].removeprefix(VERSION_PREFIX) if scope["path"].startswith("/v1/") else scope["path"]
+        path: str = scope["path"]
+        if path.startswith(f"{VERSION_PREFIX}/"):
+            path = path.removeprefix(VERSION_PREFIX)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         _check_shape(scope, headers)
         if path not in WATCHERS:

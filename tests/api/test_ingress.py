@@ -63,39 +63,38 @@ async def test_a_known_parameter_stands_once(ada: Person) -> None:
 
 
 async def test_a_handler_that_takes_too_long_is_ended(
-    container: Container, opened: Open, monkeypatch: pytest.MonkeyPatch
+    container: Container, opened: Open, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*_: object) -> bool:
         await asyncio.sleep(60)
         return True
 
+    monkeypatch.setattr(type(container.users.users()), "get", never)
     async with opened(Deadlines(answer_s=0.2)) as http:
-        ada = await Person.registered(http, "ada@example.com")
-        monkeypatch.setattr(type(container.users.users()), "get", never)
-        answer = await ada.get("/users/me")
+        answer = await http.get("/users/me", headers=ada.auth)
         problem(answer, 503, "dependency_unavailable")
         assert answer.headers["retry-after"] == "5"
 
 
-async def test_an_upload_is_not_hurried(container: Container, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upload_is_not_hurried(container: Container, opened: Open, ada: Person) -> None:
     class SlowCheck(type(container.documents.upload_check())):  # type: ignore[misc]
         async def check(self, *given: Any) -> Any:
             await asyncio.sleep(0.5)
             return await super().check(*given)
 
+    container.documents.upload_check.override(SlowCheck())
     async with opened(Deadlines(answer_s=0.3)) as http:
-        ada = await Person.registered(http, "ada@example.com")
-        container.documents.upload_check.override(SlowCheck())
-        await ada.uploaded(pdfs.pdf(["x"]))
+        sent = {"file": ("a.pdf", pdfs.pdf(["x"]))}
+        assert (await http.post("/documents/upload", files=sent, headers=ada.auth)).status_code == 201
 
 
 async def test_a_body_that_arrives_slowly_does_not_use_up_the_time_to_answer(opened: Open) -> None:
     async def slow() -> AsyncIterator[bytes]:
         for part in (b'{"email": "ada@example.com",', b'"password":', b'"correct horse battery"}'):
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(0.6)
             yield part
 
-    async with opened(Deadlines(answer_s=1)) as http:
+    async with opened(Deadlines(answer_s=1.5)) as http:
         answer = await http.post("/auth/register", content=slow(), headers={"Content-Type": "application/json"})
         assert answer.status_code == 201
 

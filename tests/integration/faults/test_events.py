@@ -29,7 +29,7 @@ async def event_atomicity(stage: Stage) -> None:
     await assert_invariants(stage)
     told = await stage.inbox.find({"type": "document.completed"}).to_list()
     assert sorted(event["document_id"] for event in told) == sorted(ids)
-    deaths = worker.text().count("signal 9 (SIGKILL)")
+    deaths = worker.text().count("exited with 'signal 9")
     assert deaths >= POINTS // 2, "it was killed at most points"
     stage.report(fault="event-atomicity", recovery_s=round(seconds, 1), remarks=f"{deaths} kills")
 

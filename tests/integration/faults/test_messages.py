@@ -119,16 +119,16 @@ async def test_fifty_requests_at_once_are_one(stage: Stage) -> None:
 
 
 async def duplicate_message(stage: Stage) -> None:
-    stage.switch("repeat-messages")
+    stage.switch("repeat-messages")  # also those of the reconciler
     ids = await stage.documents(many(20, 60))
     for document_id in ids:
         stage.send(document_id, 1)  # too early: nobody has asked yet
-    await stage.request(*ids)
     for document_id in ids:
+        await stage.request(document_id, seconds=0.3)
         for attempt in (1, 1, 1, 1, 0):
             stage.send(document_id, attempt)
     stage.crew()
-    seconds = await stage.ended(len(ids) * 0.2 + 6)
+    seconds = await stage.ended(len(ids) * 0.4 + 6)
     again = ids[: len(ids) // 4]
     await stage.request(*again, force=True)
     for document_id in ids:

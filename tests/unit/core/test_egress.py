@@ -73,6 +73,7 @@ TEXTS = [
     "https://hooks.example.com/\x00", "https://hooks.example.com/\x7f", "https://bücher.example/", "https://ⓔxample.com/",
     "https://hooks.example.com/é", "https://hooks%2eexample.com/", "https://hooks.example.com/../x",
     "https://hooks.example.com/a/%2E%2e/b", "https://hooks.example.com/a/..%2fb", "https://hooks.example.com/.",
+    "https://hoo\u212as.example.com/", "http\u017f://hooks.example.com/", "https://hooks.example.com:443/" + "a" * 2019,
     "https://hooks.example.com/" + "a" * 2048, "https://" + "a." * 130 + "com/", "https://" + "a" * 64 + ".com/",
 ]  # fmt: skip
 HOSTS = [
