@@ -100,6 +100,7 @@ def configure_logging(service: str, *, level: str = "info", fmt: str = "json") -
         "amqp",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for every odd byte of a form
     for name in ("uvicorn", "uvicorn.error", "celery", "kombu"):
         logger = logging.getLogger(name)
         logger.handlers[:], logger.propagate = [], True

@@ -4,9 +4,14 @@ import stat
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from core.config import Settings
+
+
+MIN_SECRET_CHARACTERS = 8  # what MinIO itself demands
+WELL_KNOWN = ("changeme", "minioadmin", "password", "secret")
 
 
 def refusals(settings: "Settings") -> list[str]:
@@ -35,9 +40,29 @@ def _unsafe(settings: "Settings") -> list[str]:
         problems.append("TRUSTED_PROXIES: must not cover every address, anybody could forge another's")
     if "*" in settings.cors_origins:
         problems.append("CORS_ORIGINS: must be exact origins in prod")
+    for name, url in (("MONGO_URL", settings.mongo_url), ("REDIS_URL", settings.redis_url)):
+        if url is not None and not _has_credentials(url.get_secret_value()):
+            problems.append(f"{name}: must carry credentials in prod")
+    key = settings.aws_secret_access_key
+    if settings.storage_backend == "s3" and key is not None and _is_weak(key.get_secret_value()):
+        problems.append("AWS_SECRET_ACCESS_KEY: is a well-known or short value")
+    if not 60 <= settings.access_token_ttl <= 3600:
+        problems.append("ACCESS_TOKEN_TTL: must be 60 to 3600 seconds in prod")
+    if settings.password_min_length < 8:
+        problems.append("PASSWORD_MIN_LENGTH: must be at least 8 in prod")
     if any(_is_open_to_others(Path(path)) for path in settings.jwt_private_keys):
         problems.append("JWT_PRIVATE_KEYS: a key file can be read by every user of this machine (chmod 0400)")
     return problems
+
+
+def _has_credentials(url: str) -> bool:
+    parts = urlsplit(url)
+    # X.509 carries the name in the certificate.
+    return bool(parts.password) or "authMechanism=MONGODB-X509" in parts.query
+
+
+def _is_weak(secret: str) -> bool:
+    return len(secret) < MIN_SECRET_CHARACTERS or any(word in secret.lower() for word in WELL_KNOWN)
 
 
 def _covers_everything(networks: tuple[str, ...]) -> bool:

@@ -1,5 +1,6 @@
 """The stage of a fault test: databases and an owner of its own, the processes, and what is true at the end."""
 
+import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -132,14 +133,16 @@ class Stage:
     async def completed(self, at_least: int) -> bool:
         return await self.count(status="COMPLETED") >= at_least
 
-    async def messages(self) -> int:
-        """Wake-ups of documents that nobody has finished with: waiting, or in a worker's hands."""
+    async def messages(self) -> list[str]:
+        """Documents of the wake-ups that nobody has finished with: waiting, or in a worker's hands."""
         redis: Any = self.container.redis()
+        waiting = [json.loads(message) for message in await redis.lrange("documents", 0, -1)]
         held = [json.loads(message) for message in await redis.hvals("unacked")]
-        return int(await redis.llen("documents") + sum(message[2] == "documents" for message in held))
+        waiting += [message for message, _, queue in held if queue == "documents"]
+        return [json.loads(base64.b64decode(message["body"]))[0][0] for message in waiting]
 
     async def all_read(self) -> bool:
-        return await self.messages() == 0
+        return await self.messages() == []
 
     async def ended(self, expected_s: float) -> float:
         """Waits until every accepted document is over; seconds."""

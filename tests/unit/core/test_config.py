@@ -10,7 +10,7 @@ from core.config import ConfigError, load_settings
 KEY32 = base64.b64encode(b"k" * 32).decode()
 PROD = {
     "MONGO_URL": "mongodb://u:p@mongo/", "REDIS_URL": "redis://:p@redis/", "S3_ENDPOINT_URL": "https://s3.example.com",
-    "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret", "JWT_PRIVATE_KEYS": "/run/secrets/jwt.pem",
+    "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "zT8kq2Lw9xVb", "JWT_PRIVATE_KEYS": "/run/secrets/jwt.pem",
 }  # fmt: skip
 
 
@@ -122,3 +122,21 @@ def test_the_name_of_an_environment_is_plain(name: str) -> None:
     if name:
         with pytest.raises(ConfigError, match="APP_ENV"):
             load_settings(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MONGO_URL", "mongodb://mongo/"), ("REDIS_URL", "redis://redis/"), ("REDIS_URL", "redis://user@redis/"),
+        ("AWS_SECRET_ACCESS_KEY", "minioadmin"), ("AWS_SECRET_ACCESS_KEY", "short"), ("ACCESS_TOKEN_TTL", "59"),
+        ("ACCESS_TOKEN_TTL", "3601"), ("PASSWORD_MIN_LENGTH", "7"),
+    ],
+)  # fmt: skip
+def test_prod_refuses_what_is_weak_and_local_does_not(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for setting, good in {**PROD, name: value}.items():
+        monkeypatch.setenv(setting, good)
+    with pytest.raises(ConfigError) as refused:
+        load_settings("prod")
+    assert [line.split(":")[0] for line in refused.value.lines] == [name]
+    assert value not in str(refused.value) or len(value) < 8
+    load_settings("local")

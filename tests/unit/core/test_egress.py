@@ -183,6 +183,7 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         ("169.254.169.254", False), ("::ffff:169.254.169.254", False), ("::a9fe:a9fe", False), ("0.0.0.0", False),
         ("64:ff9b::a9fe:a9fe", False), ("64:ff9b:1::a9fe:a9fe", False), ("2002:a9fe:a9fe::1", False), ("::", False),
         ("2001:0:1:1::5601:5601", False), ("fd00:ec2::254", False), ("fd20:ce::254", False), ("fe80::1%eth0", False),
+        ("ff02::1", False),
         ("168.63.129.16", False), ("100.100.100.200", False), ("192.0.0.192", False), ("224.0.0.1", False),
     ],
 )  # fmt: skip
