@@ -5,6 +5,7 @@ import io
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pymongo
 import pytest
 
 from app.runtime import migrate, running
@@ -55,7 +56,8 @@ async def stage(servers: LocalServers, tmp_path: Path, request: pytest.FixtureRe
         finally:
             made.end()
         client = container.mongo()
-        await asyncio.gather(*(client.drop_database(f"{settings.mongo_db}_{module}") for module in MODULES))
+        with pymongo.timeout(60):
+            await asyncio.gather(*(client.drop_database(f"{settings.mongo_db}_{module}") for module in MODULES))
 
 
 @pytest.hookimpl(trylast=True)

@@ -20,7 +20,7 @@ async def enqueue_gap(stage: Stage) -> None:
     api = stage.api("publish-hangs")
     async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
         ada = await signed_in(stage, api, http)
-        ids = await stage.documents(many(40, 50))
+        ids = await stage.documents(many(24, 50))
         for document_id in ids:
             answer = await ada.post(f"/documents/{document_id}/process", json=MOCK)
             assert answer.status_code == 202
@@ -60,7 +60,7 @@ async def test_a_request_whose_answer_died_with_the_api_is_done_once(stage: Stag
 
 async def redis_flush(stage: Stage) -> None:
     stage.crew()
-    ids = await stage.documents(many(45, 200))
+    ids = await stage.documents(many(32, 200))
     await stage.request(*ids, seconds=0.2)
     for part in (1, 2, 3):
         done = len(ids) * part // 4
@@ -80,7 +80,7 @@ async def parallel_process(stage: Stage) -> None:
     api = stage.api()
     async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
         ada = await signed_in(stage, api, http)
-    ids = await stage.documents(many(5, 20))
+    ids = await stage.documents(many(4, 20))
     for document_id in ids:
         answers = await _at_once(50, api, f"/documents/{document_id}/process", ada.auth)
         assert {status for status, _ in answers} == {202}
@@ -121,7 +121,7 @@ async def test_fifty_requests_at_once_are_one(stage: Stage) -> None:
 async def duplicate_message(stage: Stage) -> None:
     stage.switch("repeat-messages")  # also those of the reconciler
     worker = stage.crew()
-    ids = await stage.documents(many(20, 60))
+    ids = await stage.documents(many(16, 60))
     for document_id in ids:
         stage.send(document_id, 1)  # too early: nobody has asked yet
     await stage.until(stage.all_read, 5 + len(ids) * 0.05, "every message is read")
@@ -162,7 +162,7 @@ async def test_a_message_about_nothing_is_dropped_and_the_worker_goes_on(stage: 
     stage.send(document_id, -1)
     stage.container.celery().send_task("documents.process", args=("too", "many", "words"), queue="documents")
     await stage.until(stage.all_read, 3, "every message is read")
-    assert len(worker.events("wakeup_ignored")) == 5
+    assert len(worker.events("wakeup_ignored")) >= 5  # and what the reconciler sent once more
     (child,) = worker.children()
     await stage.request(document_id, force=True)
     await stage.ended(4)

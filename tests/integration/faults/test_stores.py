@@ -28,7 +28,7 @@ async def redis_down_accept(stage: Stage) -> None:
     stage.crew()
     async with httpx.AsyncClient(base_url=api.base, timeout=60) as http:
         ada = await signed_in(stage, api, http)
-        ids = await stage.documents(many(30, 50))
+        ids = await stage.documents(many(24, 50))
         half = len(ids) // 2
         beats: list[float] = []
         async with _pulse(api, beats):
@@ -163,7 +163,7 @@ async def unknown_outcome(stage: Stage) -> None:
         api = stage.api(MONGO_URL=url)
         async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
             ada = await signed_in(stage, api, http)
-            ids = await stage.documents(many(4, 20))
+            ids = await stage.documents(many(3, 20))
             proxy.cut(lost)
             answers = await asyncio.gather(*(ada.post(f"/documents/{id}/process", json=MOCK) for id in ids))
             assert {answer.status_code for answer in answers} == {503}

@@ -216,7 +216,7 @@ def test_listed_origins_are_a_comma_list(env: str, tmp_path: Path, monkeypatch: 
     [
         "*", "https://*:443", "https://*.example.com:443", "relay:8080", "https://relay.secret", "https://relay.secret:",
         "ftp://relay.secret:21", "http://relay.secret:80/", "http://relay.secret:80/path", "http://u@relay.secret:80",
-        "http://relay.secret:080", "http://relay.secret:0", "http://relay.secret:80?", "http://relay.secret:80,",
+        "http://relay.secret:080", "http://relay.secret:0", "http://relay.secret:80?", "http://relay.secret:80,", "http://relay..secret:80",
         "http://169.254.169.254:80", "http://[fd00:ec2::254]:80", "http://[::ffff:169.254.169.254]:80",
         "http://168.63.129.16:80", "http://0.0.0.0:80", "http://[:::::]:80", "http://169.16689662:80",
     ],
