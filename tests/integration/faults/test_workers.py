@@ -43,7 +43,7 @@ async def test_killed_children_lose_nothing(stage: Stage) -> None:
 
 async def zombie(stage: Stage) -> None:
     """Frozen with the result in hand, past the lease; thawed while the second attempt runs, or after it."""
-    count = many(4, 20)
+    count = many(4, 8)
     frozen = stage.worker("stop-before-complete", children=count)
     ids = await stage.documents(count)
     await stage.request(*ids, seconds=1)
