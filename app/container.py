@@ -17,9 +17,12 @@ from core.http.pagination import Cursors
 from core.mongo import make_client
 from core.redis import make_redis
 from core.security.keys import DerivedKeys, derived_keys, ensure_local_signing_key
+from core.security.local_secrets import with_local_secrets
 from core.security.passwords import Passwords
 from core.security.ratelimit import Limiter, MemoryBuckets, RedisBuckets
+from core.security.service_keys import ServiceKeys
 from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
+from core.setting_types import parts_of
 from core.stopping import Stopping
 from core.storage.base import FileStore
 from core.storage.local import LocalFileStore
@@ -91,6 +94,13 @@ class Container(containers.DeclarativeContainer):
         processes=settings.provided.web_concurrency,
         fell_back=providers.Object(metrics.rate_limit_fallbacks.inc),
     )
+    api_keys = providers.Singleton(
+        lambda settings: ServiceKeys("X-API-Key", parts_of(settings.api_key), "api_key"), settings
+    )
+    private_tokens = providers.Singleton(
+        lambda settings: ServiceKeys("Private-Token", parts_of(settings.private_tokens), "private_token", alone=True),
+        settings,
+    )
     files = providers.Singleton(_file_store, settings, keys, role)
     passwords = providers.Singleton(
         Passwords, settings.provided.password_hash_concurrency, settings.provided.password_min_length
@@ -138,6 +148,6 @@ def build_container(settings: Settings, role: Role) -> Container:
         if getattr(settings, name) is None:
             raise ConfigError(f"{name.upper()}: must be set, or start with `python main.py --env local`")
     selected(settings)
-    container = Container(settings=settings, role=role)
+    container = Container(settings=with_local_secrets(settings), role=role)
     container.documents.folders.override(container.folders.service)
     return container

@@ -1,7 +1,6 @@
 """All processes of Dossier on one machine: embedded servers where no URL is set, then our own, under supervision."""
 
 import os
-import secrets
 import sys
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from core.config import Settings
 from core.local.launch import Program
 from core.local.ports import require_free
 from core.local.stack import Addresses, Embedded, run_stack
+from core.security.local_secrets import FILE, local_secrets
 
 log = structlog.get_logger("local")
 
@@ -26,13 +26,12 @@ WORKERS_ORDER, BEAT_ORDER, API_ORDER = 10, 20, 30  # started so, stopped in reve
 def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> int:
     """Runs until a signal says stop; the exit code. Raises LocalStackError where it cannot start."""
     require_free(port, host=host)
-    generated = _generated(settings.data_dir)
     embedded = Embedded(
         mongo=settings.mongo_url is None,
         redis=settings.redis_url is None,
         s3=settings.storage_backend == "s3" and settings.s3_endpoint_url is None,
         s3_access_key="dossier",
-        s3_secret_key=generated["AWS_SECRET_ACCESS_KEY"],
+        s3_secret_key=local_secrets(settings.data_dir)["AWS_SECRET_ACCESS_KEY"],
         s3_bucket=settings.s3_bucket,
     )
     started = time.monotonic()
@@ -114,16 +113,6 @@ def _environment(settings: Settings, embedded: Embedded, addresses: Addresses) -
     return env
 
 
-def _generated(data_dir: Path) -> dict[str, str]:
-    """Secrets of this data folder, made once; the file is for its owner only."""
-    path = data_dir / "local.env"
-    if not path.exists():
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"AWS_SECRET_ACCESS_KEY={secrets.token_hex(20)}\n")
-    return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
-
-
 def _is_ready(base: str) -> bool:
     try:
         with urllib.request.urlopen(f"{base}/health/ready", timeout=2) as answer:  # noqa: S310 – our own address
@@ -141,6 +130,7 @@ def _welcome(base: str, data_dir: Path, embedded: Embedded, seconds: float) -> s
     workers      documents and periodic, with beat
     embedded     {", ".join(parts) or "nothing, all by URL"}
     data, logs   {data_dir}/, {data_dir}/logs/
+    service keys {data_dir}/{FILE}
     stop         Ctrl-C
 
   A first tour, to paste:

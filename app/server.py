@@ -74,7 +74,11 @@ def create_app(container: Container, deadlines: Deadlines | None = None) -> Fast
     app.add_middleware(
         Ingress,
         table=RouteTable(app.routes, settings),
-        authenticators={"bearer": container.users.authenticate()},
+        authenticators={
+            "bearer": container.users.authenticate(),
+            "api_key": container.api_keys(),
+            "private_token": container.private_tokens(),
+        },
         limit=GeneralLimit(container.limiter(), settings.rate_limit_per_minute),
         render=problem_response,
         max_in_flight=settings.max_in_flight,

@@ -70,6 +70,9 @@ def celery_app() -> Celery:
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Container]:
     async with running(build_container(settings, "worker")) as container:
+        if "documents" not in selected(settings):
+            yield container
+            return
         attempts = container.documents.attempts()
         try:
             yield container

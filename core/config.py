@@ -1,22 +1,16 @@
 """Settings: from the environment, then `.env.<name>`, then `.env`; each secret also from the file NAME_FILE names."""
 
-import base64
-import binascii
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.production import refusals
-from core.security.addresses import parse_origin
-
-CommaList = Annotated[tuple[str, ...], NoDecode]
+from core.setting_types import CommaList, HttpUrl, Keys, NamedUrls, Networks, Origins, Roots, Schedule, SigningSecrets
 
 
 class ConfigError(Exception):
@@ -58,8 +52,8 @@ class Settings(BaseSettings):
         default="s3", description="where documents lie: `s3`, or `local` for files in a folder"
     )
     storage_local_path: Path | None = Field(default=None, description="where `local` keeps its files")
-    s3_endpoint_url: str | None = Field(default=None, description="where the application reaches S3; required in prod")
-    s3_public_endpoint_url: str | None = Field(
+    s3_endpoint_url: HttpUrl = Field(default=None, description="where the application reaches S3; required in prod")
+    s3_public_endpoint_url: HttpUrl = Field(
         default=None, description="what presigned URLs carry, when clients reach S3 elsewhere"
     )
     s3_bucket: str = Field(default="dossier", description="bucket of our own objects")
@@ -82,7 +76,7 @@ class Settings(BaseSettings):
         default=(), description="files of P-256 keys in PEM, comma list: the first signs, all verify; required in prod"
     )
     jwt_issuer: str = Field(default="dossier", description="`iss` of the tokens")
-    secret_keys: SecretStr | None = Field(
+    secret_keys: Roots = Field(
         default=None,
         description="roots of all derived keys, comma list of base64 of 32 bytes: the first writes, all read",
     )
@@ -109,7 +103,7 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         default=2048, ge=1, description="requests at a time in one process, further ones get 503 `overloaded`"
     )
-    trusted_proxies: CommaList = Field(
+    trusted_proxies: Networks = Field(
         default=(), description="networks (CIDR, comma list) of the proxies whose `X-Forwarded-For` counts"
     )
     allowed_hosts: CommaList = Field(
@@ -120,13 +114,40 @@ class Settings(BaseSettings):
     docs_enabled: bool | None = Field(
         default=None, description="whether `/docs`, `/redoc` and `/openapi.json` are there"
     )
-    egress_allowed_origins: CommaList = Field(
+
+    api_key: Keys = Field(
+        default=None, description="keys that products, inventory and `/webhooks` accept, comma list while rotating"
+    )
+    products_url: HttpUrl = Field(
+        default=None, description="where inventory asks when products is another process"
+    )
+    products_api_key: Keys = Field(default=None, description="what it sends there; `current,next` while rotating")
+
+    private_tokens: Keys = Field(
+        default=None, description="tokens that `/scans` and `/callbacks/scans` accept, comma list while rotating"
+    )
+    scans_url: HttpUrl = Field(default=None, description="where folders order scans, when that is another process")
+    scans_private_token: Keys = Field(default=None, description="with what; required with `SCANS_URL`")
+    scan_callbacks: NamedUrls = Field(
+        default={}, description="where scans may report to: a JSON object of names and URLs"
+    )
+    scan_signing_secret: SigningSecrets = Field(
+        default=None, description="signs orders and callbacks of scans: `whsec_…`, comma list while rotating"
+    )
+    scan_allowed_buckets: CommaList = Field(
+        default=(), description="buckets that a folder's source may name, comma list"
+    )
+    scan_source_template: str | None = Field(
+        default=None,
+        description="prefix that confines a person's sources, with `{user_id}`; `*` = no confinement; set in prod",
+    )
+    egress_allowed_origins: Origins = Field(
         default=(),
         description="private origins that webhooks and callbacks may reach, exact `scheme://host:port`, comma list",
     )
-
-    scan_allowed_buckets: CommaList = Field(
-        default=(), description="buckets that a folder's source may name, comma list"
+    webhook_retry_schedule: Schedule = Field(
+        default=(0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="seconds before each attempt to deliver, ± 20 %; callbacks of scans use it cut at 24 hours",
     )
 
     processing_lease_seconds: float = Field(
@@ -145,66 +166,10 @@ class Settings(BaseSettings):
         default="json", description="`json` or `console`; `main.py` takes `console` when stdout is a terminal"
     )
 
-    @field_validator(
-        "app_modules",
-        "jwt_private_keys",
-        "cors_origins",
-        "egress_allowed_origins",
-        "scan_allowed_buckets",
-        "trusted_proxies",
-        "allowed_hosts",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("s3_endpoint_url", "s3_public_endpoint_url")
-    @classmethod
-    def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query:
-            raise ValueError("must be an http(s) URL without user, query or fragment")
-        return value.rstrip("/")
-
-    @field_validator("egress_allowed_origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            for origin in value:
-                parse_origin(origin)
-        except ValueError:  # its own message may quote the value
-            raise ValueError("must be a comma list of exact scheme://host:port, none of a metadata service") from None
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for part in value:
-            try:
-                ip_network(part)
-            except ValueError:
-                raise ValueError("must be a comma list of networks such as 10.0.0.0/8") from None
-        return value
-
-    @field_validator("secret_keys")
-    @classmethod
-    def _roots(cls, value: SecretStr | None) -> SecretStr | None:
-        for part in value.get_secret_value().split(",") if value else ():
-            try:
-                good = len(base64.b64decode(part.strip(), validate=True)) == 32
-            except binascii.Error:
-                good = False
-            if not good:
-                raise ValueError("must be a comma list of base64 of 32 bytes each")
-        return value
 
     @model_validator(mode="after")
     def _lives(self) -> "Settings":

@@ -71,7 +71,8 @@ class Invalid(AppError):
         super().__init__(detail)
 
 
-class Unauthenticated(AppError): ...
+class Unauthenticated(AppError):
+    challenge = 'Bearer realm="dossier"'  # WWW-Authenticate: how to do it right
 
 
 class Forbidden(AppError): ...

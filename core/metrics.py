@@ -18,6 +18,12 @@ wakeups_dropped = Counter(
 rate_limit_fallbacks = Counter(
     "rate_limit_fallbacks_total", "Limits counted in this process because Redis did not answer", registry=registry
 )
+service_key_requests = Counter(
+    "service_key_requests_total",
+    "Calls of other services by key (first digits of its digest): silence says that it can go",
+    ("key_id",),
+    registry=registry,
+)
 session_ends_unseen = Counter(
     "session_ends_unseen_total",
     "Ended sessions that Redis could not be told of; others may believe them for a minute",

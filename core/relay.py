@@ -29,6 +29,20 @@ OPEN = ("PENDING", "FAILED")
 NOW = "$$NOW"
 
 
+class OutboxRecord(Record):
+    """Events of a transaction that changes several documents; `_id` is the command's or the first event's id."""
+
+    outbox: tuple[OutboxEvent, ...]
+
+    class Settings:
+        name = "outbox"
+        indexes: ClassVar = [
+            IndexModel(  # the relay: events not yet routed
+                [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
+            ),
+        ]
+
+
 class DeliveryRecord(Record):
     """One event for one subscriber; `_id` is `<event_id>:<subscriber>`. Each module has its own collection."""
 
@@ -84,7 +98,9 @@ class Relay:
                 await self._deliveries.get_pymongo_collection().bulk_write(copies, ordered=False)
             for row in found:
                 routed = [event["event_id"] for event in row.get("outbox", ())]
-                if routed:
+                if issubclass(self._source, OutboxRecord):  # it was there for its events alone
+                    await rows.delete_one({"_id": row["_id"]})
+                elif routed:
                     await rows.update_one({"_id": row["_id"]}, {"$pull": {"outbox": {"event_id": {"$in": routed}}}})
 
     def _copies(self, event: Row) -> list[UpdateOne]:

@@ -17,7 +17,8 @@ GROUPS = {
     "mongo_url": "Stores",
     "registration_open": "People and tokens",
     "max_upload_bytes": "Edge",
-    "scan_allowed_buckets": "Folders",
+    "api_key": "Services",
+    "private_tokens": "Scans and outgoing calls",
     "processing_lease_seconds": "Work and logs",
 }
 # Defaults that the class does not show as they act.
@@ -34,7 +35,12 @@ DEFAULTS = {
     "jwt_private_keys": "generated in the data folder",
     "secret_keys": "derived from the JWT keys",
     "password_hash_concurrency": "min(4, cores)",
+    "api_key": "generated in the data folder",
+    "private_tokens": "generated in the data folder",
+    "scan_signing_secret": "generated in the data folder",
+    "scan_callbacks": "`default` = this process",
     "scan_allowed_buckets": "`S3_BUCKET`",
+    "scan_source_template": "`*`",
 }
 
 INTRODUCTION = """# Settings
@@ -87,7 +93,9 @@ def _is_secret(field: FieldInfo) -> bool:
 
 def _value(field: FieldInfo) -> str:
     default = field.default
-    return ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return "" if default is None or default == {} else str(default)
 
 
 if __name__ == "__main__":

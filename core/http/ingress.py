@@ -31,6 +31,7 @@ from core.security.ratelimit import Limiter, Rate
 MAX_HEADERS, MAX_HEADER_BYTES, MAX_URI_BYTES = 100, 16_384, 8_192
 VERSION_PREFIX = "/v1"
 MAX_WAITING = 200
+HEADER_OF = {"bearer": b"authorization", "api_key": b"x-api-key", "private_token": b"private-token"}
 # Those who watch over the service are answered when nobody else is, whatever name they call it by.
 HEALTH, WATCHERS = "/health", frozenset({"/health", "/health/ready", "/metrics"})
 
@@ -159,8 +160,8 @@ class Ingress:
             state["route"], state["path"] = rule.template, path
             if operation is None:
                 raise MethodNotAllowed(rule.allowed)
-            if operation.credential is not None:
-                state["principal"] = await self.authenticators[operation.credential](scope["headers"])
+            if operation.credentials:
+                state["principal"] = await self._authenticated(operation.credentials, scope["headers"])
         except (NotFound, MethodNotAllowed, Unauthenticated):
             await self.limit.charge("network", state["network"])
             raise
@@ -170,6 +171,13 @@ class Ingress:
         elif path not in WATCHERS:
             await self.limit.charge("network", state["network"])
         return operation
+
+    async def _authenticated(self, credentials: Sequence[str], headers: Headers) -> object:
+        """By the credential that was sent; where several will do and none was, the first is asked for."""
+        sent = [name for name in credentials if any(header == HEADER_OF[name] for header, _ in headers)]
+        if len(sent) > 1:
+            raise Malformed("Send one credential.")
+        return await self.authenticators[(sent or credentials)[0]](headers)
 
     def _check_host(self, headers: Headers) -> None:
         if not self.allowed_hosts:

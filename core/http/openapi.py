@@ -7,7 +7,11 @@ from fastapi.openapi.utils import get_openapi
 
 from core.http.problems import PROBLEM_CONTENT, Problem
 
-SECURITY_SCHEMES = {"bearer": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}}}}
+SECURITY_SCHEMES = {
+    "bearer": {"type": "oauth2", "flows": {"password": {"tokenUrl": "/auth/login", "scopes": {}}}},
+    "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "private_token": {"type": "apiKey", "in": "header", "name": "Private-Token"},
+}
 ANY_OTHER = {"description": "Any other problem: `code` says which", "content": PROBLEM_CONTENT}
 
 

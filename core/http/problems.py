@@ -13,7 +13,6 @@ from starlette.responses import Response
 from core import errors
 from core.errors import AppError
 from core.http.request_context import current_request_id
-from core.security import tokens
 
 STATUS: Mapping[type[AppError], int] = {
     errors.NotFound: 404,
@@ -127,8 +126,7 @@ def _headers(error: AppError) -> dict[str, str]:
     if isinstance(error, errors.RangeUnsatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, errors.Unauthenticated):
-        invalid = isinstance(error, tokens.TokenInvalid | tokens.TokenExpired | tokens.TokenRevoked)
-        headers["WWW-Authenticate"] = 'Bearer realm="dossier"' + (', error="invalid_token"' if invalid else "")
+        headers["WWW-Authenticate"] = error.challenge
     return headers
 
 

@@ -21,13 +21,10 @@ BODYLESS_BYTES, JSON_BYTES = 65_536, 1_048_576
 class Operation:
     """One method of one path."""
 
-    credential: str | None = None  # the security scheme, None = public
+    credentials: tuple[str, ...] = ()  # security schemes, any of which will do; none = public
     body_limit: int = BODYLESS_BYTES
     parameters: frozenset[str] = frozenset()  # of the query
-
-    @property
-    def takes_files(self) -> bool:
-        return self.body_limit > JSON_BYTES
+    takes_files: bool = False
 
     @property
     def may_wait(self) -> bool:
@@ -72,15 +69,18 @@ def _rule(route: BaseRoute, settings: Settings) -> Rule:
         template = f"{route.path}/{{path:path}}"
         return Rule(template, compile_path(template)[0], {"GET": Operation()})
     if isinstance(route, StrictRoute):
-        credential, limit = route.credential, route.body_limit(settings)
+        credentials, limit, takes_files = route.credentials, route.body_limit(settings), route.takes_files
         parameters = frozenset(_query_parameters(route.dependant))
     elif isinstance(route, Route) and not route.include_in_schema:  # the pages about the API itself
-        credential, limit, parameters = None, None, frozenset()
+        credentials, limit, takes_files, parameters = (), None, False, frozenset()
     else:
         raise TypeError(f"{route!r} does not say who may call it")
     operations = {
         method: Operation(
-            credential, limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES), parameters
+            credentials,
+            limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES),
+            parameters,
+            takes_files,
         )
         for method in (route.methods or set()) - {"HEAD"}
     }

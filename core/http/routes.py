@@ -28,9 +28,10 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route with a credential (`None` = public) and, where it differs from the usual, a body limit."""
+    """A route with its credentials (none = public, any one of several), and a body limit if it has its own."""
 
-    credential: ClassVar[str | None]
+    credentials: ClassVar[tuple[str, ...]]
+    takes_files: ClassVar[bool] = False  # bodies that take their time: only their slowest rate is limited
 
     @classmethod
     def body_limit(cls, settings: Settings) -> int | None:
@@ -38,7 +39,7 @@ class StrictRoute(APIRoute):
         return None
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        security: list[dict[str, list[str]]] = [] if self.credential is None else [{self.credential: []}]
+        security: list[dict[str, list[str]]] = [{credential: []} for credential in self.credentials]
         options["openapi_extra"] = {"security": security, **(options.get("openapi_extra") or {})}
         super().__init__(path, endpoint, **options)
 
@@ -61,13 +62,31 @@ class StrictRoute(APIRoute):
 class PublicRoute(StrictRoute):
     """Anyone may call it."""
 
-    credential = None
+    credentials = ()
 
 
 class PeopleRoute(StrictRoute):
     """A signed-in person; the principal is in `request.state.principal`."""
 
-    credential = "bearer"
+    credentials = ("bearer",)
+
+
+class ApiKeyRoute(StrictRoute):
+    """Another service, by `X-API-Key`."""
+
+    credentials = ("api_key",)
+
+
+class PrivateTokenRoute(StrictRoute):
+    """A host application or a scan service, by `Private-Token`."""
+
+    credentials = ("private_token",)
+
+
+class PeopleOrServicesRoute(StrictRoute):
+    """A signed-in person, or another service by `X-API-Key`."""
+
+    credentials = ("bearer", "api_key")
 
 
 def _demand_json(request: Request) -> None:

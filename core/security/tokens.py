@@ -32,15 +32,21 @@ class TokenMissing(Unauthenticated):
     title = "A bearer token is needed"
 
 
+INVALID = 'Bearer realm="dossier", error="invalid_token"'
+
+
 class TokenInvalid(Unauthenticated):
+    challenge = INVALID
     title = "The token is not valid"
 
 
 class TokenExpired(Unauthenticated):
+    challenge = INVALID
     title = "The token has expired"
 
 
 class TokenRevoked(Unauthenticated):
+    challenge = INVALID
     title = "The session of this token has ended"
 
 

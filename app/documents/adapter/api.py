@@ -51,6 +51,8 @@ CONTENT_CSP = "default-src 'none'; sandbox"
 class UploadRoute(PeopleRoute):
     """Takes as much as the settings allow one file, and what the form adds."""
 
+    takes_files = True
+
     @classmethod
     def body_limit(cls, settings: Settings) -> int:
         return settings.max_upload_bytes + FORM_OVERHEAD_BYTES

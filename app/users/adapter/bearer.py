@@ -17,7 +17,7 @@ class BearerAuthentication:
         claims = self.claims(headers)
         if not await self._sessions.is_alive(claims.session_id, claims.user_id):
             raise TokenRevoked
-        return Principal(claims.user_id, claims.session_id)
+        return Principal(claims.user_id, session_id=claims.session_id)
 
     def claims(self, headers: Iterable[tuple[bytes, bytes]], *, expired_ok: bool = False) -> AccessClaims:
         """What the token says, whether or not its session still lives."""

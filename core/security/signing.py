@@ -1,0 +1,91 @@
+"""Signatures of messages between programs: Standard Webhooks, `v1` (https://www.standardwebhooks.com)."""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Iterable, Sequence
+
+from core.errors import Unauthenticated
+
+TOLERANCE_S = 300
+MAX_SIGNATURES, MAX_HEADER = 5, 2048
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+CHALLENGE = 'webhook-signature realm="dossier"'
+
+
+class SignatureInvalid(Unauthenticated):
+    challenge = CHALLENGE
+    title = "The signature does not fit the message"
+
+
+class SignatureExpired(Unauthenticated):
+    challenge = CHALLENGE
+    title = "The message was signed too long ago, or our clocks differ"
+
+
+def signing_key(secret: str) -> bytes:
+    """The key inside `whsec_…`."""
+    return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+
+
+def new_secret(random_bytes: bytes) -> str:
+    """`whsec_…` of 24 to 64 random bytes."""
+    return "whsec_" + base64.b64encode(random_bytes).decode()
+
+
+def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The three headers of a message, signed with every key. An id has no dot, or another one would sign alike."""
+    signatures = [base64.b64encode(_mac(key, message_id, timestamp, body)).decode() for key in keys]
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }
+
+
+def verify(keys: Sequence[bytes], headers: Headers, body: bytes, now: float) -> str:
+    """The message's id. Raises SignatureInvalid, or SignatureExpired where only its time is wrong."""
+    message_id, timestamp, signatures = _three(headers)
+    given = [decoded for part in signatures.split(" ")[:MAX_SIGNATURES] if (decoded := _decoded(part))]
+    good = False
+    for key in keys:
+        wanted = _mac(key, message_id, int(timestamp), body)
+        for signature in given:  # all of them, no early exit
+            good |= hmac.compare_digest(wanted, signature)
+    if not good:
+        raise SignatureInvalid
+    if abs(now - int(timestamp)) > TOLERANCE_S:
+        raise SignatureExpired
+    return message_id
+
+
+def _mac(key: bytes, message_id: str, timestamp: int, body: bytes) -> bytes:
+    return hmac.digest(key, b"%s.%d." % (message_id.encode(), timestamp) + body, "sha256")
+
+
+def _three(headers: Headers) -> tuple[str, str, str]:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        found.setdefault(name, []).append(value)
+    values = [found.get(name, []) for name in (b"webhook-id", b"webhook-timestamp", b"webhook-signature")]
+    if any(len(value) != 1 or not value[0].isascii() for value in values):
+        raise SignatureInvalid
+    message_id, timestamp, signatures = (value[0].decode() for value in values)
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", message_id) or not re.fullmatch(r"[0-9]{10}", timestamp):
+        raise SignatureInvalid
+    if len(signatures) > MAX_HEADER:
+        raise SignatureInvalid
+    return message_id, timestamp, signatures
+
+
+def _decoded(part: str) -> bytes | None:
+    version, _, text = part.partition(",")
+    if version != "v1":
+        return None
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
