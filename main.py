@@ -145,9 +145,10 @@ def _serve_celery(role: Role, children: int | None) -> NoReturn:
     # Celery reads it when it is imported: SIGTERM then asks for a soft shutdown.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     os.environ.setdefault("DOSSIER_SERVICE", role.value)
-    from app.worker import QUEUES, celery_app
+    from app.worker import celery_app, queue_names
+    from core.config import load_settings
 
-    worker = ["worker", f"--queues={','.join(QUEUES)}", "--without-gossip", "--without-mingle"]
+    worker = ["worker", f"--queues={','.join(queue_names(load_settings()))}", "--without-gossip", "--without-mingle"]
     if children is not None:
         worker.append(f"--concurrency={children}")
     celery_app().start(["--quiet", *(["beat", "--pidfile="] if role is Role.beat else worker)])

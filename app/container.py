@@ -81,7 +81,9 @@ class Container(containers.DeclarativeContainer):
         settings,
         role,
     )
-    wake_ups = providers.Singleton(WakeUps, celery, dropped=providers.Object(metrics.wakeups_dropped.inc))
+    wake_ups = providers.Singleton(
+        WakeUps, celery, settings.provided.queue_prefix, dropped=providers.Object(metrics.wakeups_dropped.inc)
+    )
     signing_keys = providers.Singleton(_signing_keys, settings)
     keys = providers.Singleton(derived_keys, settings, signing_keys.provider)
     fingerprint_secrets = providers.Callable(_first, keys, "idempotency")

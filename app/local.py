@@ -5,11 +5,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
+from core.celery import DELIVERIES, DOCUMENTS, PERIODIC, PIPELINES, QUEUES
 from core.config import Settings
 from core.local.launch import Program
 from core.local.ports import require_free
@@ -19,6 +20,7 @@ from core.security.local_secrets import FILE, local_secrets
 log = structlog.get_logger("local")
 
 ROOT = Path(__file__).parent.parent
+CONTROL_CHILDREN = 2
 GRACE_S = 30  # API and workers finish what they hold within 25 s
 WORKERS_ORDER, BEAT_ORDER, API_ORDER = 10, 20, 30  # started so, stopped in reverse
 
@@ -29,7 +31,7 @@ def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> in
     embedded = Embedded(
         mongo=settings.mongo_url is None,
         redis=settings.redis_url is None,
-        s3=settings.storage_backend == "s3" and settings.s3_endpoint_url is None,
+        s3=settings.needs_storage and settings.storage_backend == "s3" and settings.s3_endpoint_url is None,
         s3_access_key="dossier",
         s3_secret_key=local_secrets(settings.data_dir)["AWS_SECRET_ACCESS_KEY"],
         s3_bucket=settings.s3_bucket,
@@ -38,13 +40,14 @@ def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> in
     base = f"http://{host}:{port}"
 
     def programs(addresses: Addresses) -> list[Program]:
-        return _programs(_environment(settings, embedded, addresses), host=host, port=port, api_workers=api_workers)
+        env = _environment(settings, embedded, addresses)
+        return _programs(env, settings.queue_prefix, host=host, port=port, api_workers=api_workers)
 
     def on_ready() -> None:
         seconds = time.monotonic() - started
         log.info("ready", url=base, seconds=round(seconds, 1))
         # For people, beside the log: stdout belongs to JSON lines.
-        print(_welcome(base, settings.data_dir, embedded, seconds), file=sys.stderr, flush=True)  # noqa: T201
+        print(_welcome(base, settings, embedded, seconds), file=sys.stderr, flush=True)  # noqa: T201
 
     return run_stack(
         settings.data_dir,
@@ -57,7 +60,7 @@ def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> in
     )
 
 
-def _programs(env: Mapping[str, str], *, host: str, port: int, api_workers: int) -> list[Program]:
+def _programs(env: Mapping[str, str], prefix: str, *, host: str, port: int, api_workers: int) -> list[Program]:
     def ours(name: str, order: int, *command: str) -> Program:
         return Program(
             name=name,
@@ -68,20 +71,19 @@ def _programs(env: Mapping[str, str], *, host: str, port: int, api_workers: int)
             stop_seconds=GRACE_S,
         )
 
+    def worker(name: str, queues: Sequence[str], children: int) -> Program:
+        takes = f"--queues={','.join(prefix + queue for queue in queues)}"
+        lean = ("--without-gossip", "--without-mingle", "--prefetch-multiplier=1")
+        named = f"--hostname={prefix}{name}@%h"
+        return ours(name, WORKERS_ORDER, *celery, "worker", *lean, takes, f"--concurrency={children}", named)
+
     celery = ("-m", "celery", "--app=app.worker", "--quiet")
-    children = str(os.cpu_count() or 1)
-    worker = (*celery, "worker", "--without-gossip", "--without-mingle", "--prefetch-multiplier=1")
     serve = ("main.py", "--env", env["APP_ENV"], "--role", "api", "--host", host, "--port", str(port))
+    workers = [worker("control", QUEUES if prefix else (DELIVERIES, PERIODIC), CONTROL_CHILDREN)]
+    if not prefix:  # this service has documents
+        workers.append(worker("worker", (DOCUMENTS, PIPELINES), os.cpu_count() or 1))
     return [
-        ours(
-            "worker",
-            WORKERS_ORDER,
-            *worker,
-            "--queues=documents,pipelines",
-            f"--concurrency={children}",
-            "--hostname=documents@%h",
-        ),
-        ours("control", WORKERS_ORDER, *worker, "--queues=periodic", "--concurrency=1", "--hostname=control@%h"),
+        *workers,
         ours("beat", BEAT_ORDER, *celery, "beat", "--pidfile="),
         ours("api", API_ORDER, *serve, "--workers", str(api_workers)),
     ]
@@ -121,18 +123,23 @@ def _is_ready(base: str) -> bool:
         return False
 
 
-def _welcome(base: str, data_dir: Path, embedded: Embedded, seconds: float) -> str:
+def _welcome(base: str, settings: Settings, embedded: Embedded, seconds: float) -> str:
     parts = [name for name in ("mongo", "redis", "s3") if getattr(embedded, name)]
+    folder = settings.data_dir
     return f"""
   Dossier is ready after {seconds:.1f} s.
 
     API          {base}          (docs: {base}/docs)
-    workers      documents and periodic, with beat
+    modules      {", ".join(settings.app_modules)}
     embedded     {", ".join(parts) or "nothing, all by URL"}
-    data, logs   {data_dir}/, {data_dir}/logs/
-    service keys {data_dir}/{FILE}
+    data, logs   {folder}/, {folder}/logs/
+    service keys {folder}/{FILE}
     stop         Ctrl-C
+{"" if settings.queue_prefix else _tour(base)}"""
 
+
+def _tour(base: str) -> str:
+    return f"""
   A first tour, to paste:
 
     field() {{ python3 -c "import json,sys; print(json.load(sys.stdin)['$1'])"; }}

@@ -19,14 +19,17 @@ async def running(container: Container) -> AsyncIterator[Container]:
         stack.push_async_callback(mongo.close)
         redis = container.redis()
         stack.push_async_callback(redis.aclose)
-        files = container.files()
-        stack.push_async_callback(files.close)
+        opening = [mongo.admin.command("ping")]
+        if settings.needs_storage:
+            files = container.files()
+            stack.push_async_callback(files.close)
+            opening.append(files.open())
         wake_ups = container.wake_ups()
         stack.callback(wake_ups.close)
         passwords = container.passwords()
         stack.callback(passwords.close)
         with translated():
-            await asyncio.gather(mongo.admin.command("ping"), files.open())
+            await asyncio.gather(*opening)
         records = {name: module.records() for name, module in modules.items()}
         await init_records(mongo, settings.mongo_db, records, build_indexes=False)
         yield container

@@ -1,7 +1,7 @@
 """The HTTP application, as a table of contents."""
 
 import gc
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -20,7 +20,7 @@ from core import metrics
 from core.config import load_settings
 from core.errors import AppError
 from core.http.docs import docs_routes
-from core.http.ingress import GeneralLimit, Ingress
+from core.http.ingress import Authenticate, GeneralLimit, Ingress
 from core.http.local_files import local_file_routes
 from core.http.openapi import Api
 from core.http.problems import problem_response
@@ -74,11 +74,7 @@ def create_app(container: Container, deadlines: Deadlines | None = None) -> Fast
     app.add_middleware(
         Ingress,
         table=RouteTable(app.routes, settings),
-        authenticators={
-            "bearer": container.users.authenticate(),
-            "api_key": container.api_keys(),
-            "private_token": container.private_tokens(),
-        },
+        authenticators=_authenticators(container),
         limit=GeneralLimit(container.limiter(), settings.rate_limit_per_minute),
         render=problem_response,
         max_in_flight=settings.max_in_flight,
@@ -108,6 +104,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         gc.collect()
         gc.freeze()
         yield
+
+
+def _authenticators(container: Container) -> Mapping[str, Authenticate]:
+    services = {"api_key": container.api_keys(), "private_token": container.private_tokens()}
+    people = {"bearer": container.users.authenticate()} if "users" in selected(container.settings()) else {}
+    return {**services, **people}
 
 
 def _cors(origins: Sequence[str]) -> Middleware:

@@ -22,15 +22,13 @@ from app.documents.adapter.runner import sweep_workdirs
 from app.documents.adapter.supervisor import can_confine, harden_worker
 from app.modules import selected
 from app.runtime import running
-from core.celery import make_celery
+from core.celery import PERIODIC, QUEUES, make_celery
 from core.config import ConfigError, Settings, load_settings
 from core.logging import configure_logging
 from core.telemetry import init_sentry
 from core.worker_process import WorkerProcess
 
 log = structlog.get_logger("worker")
-
-QUEUES = ("documents", "pipelines", "periodic")
 
 
 def __getattr__(name: str) -> Any:
@@ -52,19 +50,24 @@ def celery_app() -> Celery:
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # beat keeps its schedule there
     app = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
     # Without it a worker that names no queue would take the default one alone, and nothing would be reconciled.
-    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in queue_names(settings)]
     app.conf.beat_schedule = {}
     process = WorkerProcess(lambda: _opened(settings))
     for module in selected(settings).values():
         if module.register_tasks is not None:
             module.register_tasks(app, process)
         for task, every in (module.schedule(settings) if module.schedule else {}).items():
-            options = {"queue": "periodic", "expires": 3 * every.total_seconds()}
+            options = {"queue": settings.queue_prefix + PERIODIC, "expires": 3 * every.total_seconds()}
             app.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
     app.conf.beat_schedule_filename = str(settings.data_dir / "beat-schedule")
     app.conf.beat_max_loop_interval = 5
     _connect_signals(settings, process)
     return app
+
+
+def queue_names(settings: Settings) -> list[str]:
+    """All that a worker of this service takes."""
+    return [settings.queue_prefix + name for name in QUEUES]
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from celery import Celery
 
 log = structlog.get_logger("wakeups")
 
+DOCUMENTS, PIPELINES, DELIVERIES, PERIODIC = QUEUES = ("documents", "pipelines", "deliveries", "periodic")
 SENDERS, MOST_WAITING = 4, 200
 FAILURES_TO_OPEN, OPEN_S = 3, 10.0
 
@@ -59,9 +60,10 @@ class WakeUps:
     """
 
     def __init__(
-        self, celery: Celery, *, dropped: Callable[[], None], now: Callable[[], float] = time.monotonic
+        self, celery: Celery, prefix: str, *, dropped: Callable[[], None], now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._celery, self._dropped, self._now = celery, dropped, now
+        """`prefix`: of the names of this service's queues."""
+        self._celery, self._prefix, self._dropped, self._now = celery, prefix, dropped, now
         self._threads = ThreadPoolExecutor(SENDERS, thread_name_prefix="wakeup")
         self._lock = Lock()
         self._waiting = self._failures = 0
@@ -74,7 +76,7 @@ class WakeUps:
                 return
             self._waiting += 1
         try:
-            self._threads.submit(self._publish, task, args, queue, request_id)
+            self._threads.submit(self._publish, task, args, self._prefix + queue, request_id)
         except RuntimeError:  # shutting down
             self._dropped()
 

@@ -34,7 +34,9 @@ class Settings(BaseSettings):
         default=("all",), description="`all`, or a comma list of the modules that this process has"
     )
     data_dir: Path = Field(
-        default=Path(".data"), description="folder of local data: embedded servers, generated keys, beat's schedule"
+        default=Path(".data"),
+        description="folder of local data: embedded servers, generated keys, beat's schedule; "
+        "a service of its own has a folder in it",
     )
 
     mongo_url: SecretStr | None = Field(
@@ -118,9 +120,7 @@ class Settings(BaseSettings):
     api_key: Keys = Field(
         default=None, description="keys that products, inventory and `/webhooks` accept, comma list while rotating"
     )
-    products_url: HttpUrl = Field(
-        default=None, description="where inventory asks when products is another process"
-    )
+    products_url: HttpUrl = Field(default=None, description="where inventory asks when products is another process")
     products_api_key: Keys = Field(default=None, description="what it sends there; `current,next` while rotating")
 
     private_tokens: Keys = Field(
@@ -181,6 +181,19 @@ class Settings(BaseSettings):
     def is_prod(self) -> bool:
         return self.app_env == "prod"
 
+    def has_any(self, *modules: str) -> bool:
+        """Whether one of them is in this process."""
+        return not {"all", *modules}.isdisjoint(self.app_modules)
+
+    @property
+    def needs_storage(self) -> bool:
+        return self.has_any("documents", "scans")
+
+    @property
+    def queue_prefix(self) -> str:
+        """Services that share a broker must not take each other's messages; the one with documents needs no prefix."""
+        return "" if self.has_any("documents") else "-".join(sorted(self.app_modules)) + "."
+
     @property
     def clients_per_network(self) -> int:
         """How much wider limits of networks are; on one's own machine everybody is 127.0.0.1."""
@@ -224,6 +237,8 @@ def load_settings(env: str | None = None, **overrides: object) -> Settings:
         settings = Settings(_env_file=(".env", f".env.{name}"), **values)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ConfigError(*(_line(problem) for problem in error.errors(include_input=False))) from None
+    if settings.queue_prefix and "data_dir" not in settings.model_fields_set:  # several services, one machine
+        settings = settings.model_copy(update={"data_dir": settings.data_dir / settings.queue_prefix.rstrip(".")})
     problems = refusals(settings) if settings.is_prod else []
     if problems:
         raise ConfigError(*problems)

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from core.security.addresses import parse_origin, parse_url
+from core.setting_types import parts_of
+
 if TYPE_CHECKING:
     from core.config import Settings
 
 
 MIN_SECRET_CHARACTERS = 8  # what MinIO itself demands
+MIN_KEY_CHARACTERS = 24
 WELL_KNOWN = ("changeme", "minioadmin", "password", "secret")
 
 
 def refusals(settings: "Settings") -> list[str]:
     """One line per reason; empty when it may start."""
-    return _missing(settings) + _unsafe(settings)
+    return _missing(settings) + _unsafe(settings) + _services(settings)
 
 
 def _missing(settings: "Settings") -> list[str]:
@@ -25,7 +29,7 @@ def _missing(settings: "Settings") -> list[str]:
         "REDIS_URL": settings.redis_url,
         "JWT_PRIVATE_KEYS": settings.jwt_private_keys or settings.secret_keys,  # a worker needs no signing key
     }
-    if settings.storage_backend == "s3":
+    if settings.storage_backend == "s3" and settings.needs_storage:
         needed |= {
             "S3_ENDPOINT_URL": settings.s3_endpoint_url,
             "AWS_ACCESS_KEY_ID": settings.aws_access_key_id,
@@ -52,6 +56,31 @@ def _unsafe(settings: "Settings") -> list[str]:
         problems.append("PASSWORD_MIN_LENGTH: must be at least 8 in prod")
     if any(_is_open_to_others(Path(path)) for path in settings.jwt_private_keys):
         problems.append("JWT_PRIVATE_KEYS: a key file can be read by every user of this machine (chmod 0400)")
+    return problems
+
+
+def _services(settings: "Settings") -> list[str]:
+    """Keys between programs, and where scans may look and report to."""
+    scans = settings.has_any("scans", "folders")
+    needed: dict[str, object] = {}
+    if settings.has_any("products", "inventory"):
+        needed |= {"API_KEY": settings.api_key}
+    if scans:
+        needed |= {
+            "PRIVATE_TOKENS": settings.private_tokens,
+            "SCAN_SIGNING_SECRET": settings.scan_signing_secret,
+            "SCAN_SOURCE_TEMPLATE": settings.scan_source_template,
+        }
+    problems = [
+        f"{name}: must be set in prod, nothing is generated there" for name, value in needed.items() if not value
+    ]
+    for name, keys in (("API_KEY", settings.api_key), ("PRIVATE_TOKENS", settings.private_tokens)):
+        if any(len(key) < MIN_KEY_CHARACTERS or _is_weak(key) for key in parts_of(keys)):
+            problems.append(f"{name}: a key is well-known or shorter than {MIN_KEY_CHARACTERS} characters")
+    listed = {parse_origin(text)[:3] for text in settings.egress_allowed_origins}
+    for url in settings.scan_callbacks.values() if scans else ():
+        if not url.startswith("https://") and parse_url(url)[:3] not in listed:
+            problems.append("SCAN_CALLBACKS: a URL is neither https nor of EGRESS_ALLOWED_ORIGINS")
     return problems
 
 

@@ -61,13 +61,14 @@ def system_routes(name: str, version: str, *, docs: bool) -> list[BaseRoute]:
 
 
 async def _readiness(container: Any) -> Readiness:
-    redis, files, mongo = container.redis(), container.files(), container.mongo()
+    redis, mongo = container.redis(), container.mongo()
     probes: dict[str, Callable[[], Awaitable[Any]]] = {
         "mongo": lambda: mongo.admin.command("ping"),
         "redis": redis.ping,
-        "storage": files.ping,
         "broker": lambda: redis.llen("documents"),
     }
+    if container.settings().needs_storage:
+        probes["storage"] = container.files().ping
     found = dict(zip(probes, await asyncio.gather(*map(_checked, probes.values())), strict=True))
     if found["mongo"].status != "ok" or container.stopping()():
         return Readiness(status="unavailable", checks=found)

@@ -5,10 +5,9 @@ from redis.exceptions import RedisError
 
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ProcessorRegistry
-from core.celery import WakeUps
+from core.celery import DOCUMENTS, PIPELINES, WakeUps
 
 PROCESS = "documents.process"
-DOCUMENTS, PIPELINES = "documents", "pipelines"
 SLOW_S = 60
 
 

@@ -11,6 +11,8 @@ KEY32 = base64.b64encode(b"k" * 32).decode()
 PROD = {
     "MONGO_URL": "mongodb://u:p@mongo/", "REDIS_URL": "redis://:p@redis/", "S3_ENDPOINT_URL": "https://s3.example.com",
     "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "zT8kq2Lw9xVb", "JWT_PRIVATE_KEYS": "/run/secrets/jwt.pem",
+    "API_KEY": "N7uQ2mXe4tYb9sKfWc1vZr6p", "PRIVATE_TOKENS": "H3dLk8QwTz5nVx0yRj2cBg7m", "SCAN_SOURCE_TEMPLATE": "*",
+    "SCAN_SIGNING_SECRET": "whsec_" + "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo0NTY3",
 }  # fmt: skip
 
 
@@ -97,6 +99,23 @@ def test_prod_refuses_what_opens_it_to_everybody(monkeypatch: pytest.MonkeyPatch
     assert value not in str(refused.value)
 
 
+def test_prod_asks_only_for_the_keys_of_its_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PROD.items():
+        monkeypatch.setenv(name, value)
+    for name in ("PRIVATE_TOKENS", "SCAN_SIGNING_SECRET", "SCAN_SOURCE_TEMPLATE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("APP_MODULES", "products")
+    assert load_settings("prod").queue_prefix == "products."
+
+
+def test_services_on_one_machine_have_folders_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings("local").data_dir == Path(".data")
+    monkeypatch.setenv("APP_MODULES", "products")
+    assert load_settings("local").data_dir == Path(".data/products")
+    monkeypatch.setenv("DATA_DIR", "elsewhere")
+    assert load_settings("local").data_dir == Path("elsewhere")
+
+
 def test_prod_refuses_a_key_that_everybody_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = tmp_path / "keys" / "jwt.pem"
     key.parent.mkdir(mode=0o755)
@@ -129,7 +148,9 @@ def test_the_name_of_an_environment_is_plain(name: str) -> None:
     [
         ("MONGO_URL", "mongodb://mongo/"), ("REDIS_URL", "redis://redis/"), ("REDIS_URL", "redis://user@redis/"),
         ("AWS_SECRET_ACCESS_KEY", "minioadmin"), ("AWS_SECRET_ACCESS_KEY", "short"), ("ACCESS_TOKEN_TTL", "59"),
-        ("ACCESS_TOKEN_TTL", "3601"), ("PASSWORD_MIN_LENGTH", "7"),
+        ("ACCESS_TOKEN_TTL", "3601"), ("PASSWORD_MIN_LENGTH", "7"), ("API_KEY", "short-but-not-known"),
+        ("PRIVATE_TOKENS", "changeme-changeme-changeme-changeme"),
+        ("SCAN_CALLBACKS", '{"host": "http://host.example.com/callback"}'),
     ],
 )  # fmt: skip
 def test_prod_refuses_what_is_weak_and_local_does_not(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

@@ -148,7 +148,7 @@ def until(condition: Any) -> None:
 
 def test_a_wake_up_never_waits_and_never_raises() -> None:
     broker, dropped = Broker(), []
-    wake_ups = WakeUps(broker, dropped=lambda: dropped.append(1))  # type: ignore[arg-type]
+    wake_ups = WakeUps(broker, "", dropped=lambda: dropped.append(1))  # type: ignore[arg-type]
     broker.release.clear()
     started = time.monotonic()
     for _ in range(250):
@@ -165,7 +165,7 @@ def test_a_wake_up_never_waits_and_never_raises() -> None:
 def test_after_three_failures_nothing_is_tried_for_a_while() -> None:
     now, dropped = [0.0], []
     broker = Broker(fails=True)
-    wake_ups = WakeUps(broker, dropped=lambda: dropped.append(1), now=lambda: now[0])  # type: ignore[arg-type]
+    wake_ups = WakeUps(broker, "", dropped=lambda: dropped.append(1), now=lambda: now[0])  # type: ignore[arg-type]
     for count in (1, 2, 3):
         wake_ups.send("t", (), queue="q", request_id="r")
         until(lambda count=count: len(dropped) == count)
