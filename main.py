@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -40,6 +40,7 @@ def run(
         int | None,
         typer.Option(min=1, max=64, help="Processes of the API (1) or children of the worker (one per core)"),
     ] = None,
+    queues: Annotated[str | None, typer.Option(help="Comma list of what the worker takes (all)")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where local data lies (DATA_DIR, default .data)")] = None,
 ) -> None:
     """Run Dossier."""
@@ -49,7 +50,7 @@ def run(
     if data_dir is not None:
         os.environ["DATA_DIR"] = str(data_dir)
     if context.invoked_subcommand is None:
-        raise typer.Exit(_guarded(lambda: _serve(role, host, port, workers)))
+        raise typer.Exit(_guarded(lambda: _serve(role, host, port, workers, queues)))
 
 
 @cli.command()
@@ -92,7 +93,8 @@ def openapi() -> None:
     raise typer.Exit(_guarded(show))
 
 
-def _serve(role: Role, host: str, port: int, workers: int | None) -> int:
+def _serve(role: Role, host: str, port: int, workers: int | None, queues: str | None) -> int:
+    from core.celery import queue_names
     from core.config import load_settings
     from core.logging import configure_logging
 
@@ -103,7 +105,9 @@ def _serve(role: Role, host: str, port: int, workers: int | None) -> int:
 
         configure_logging("local", level=settings.log_level, fmt=_log_format())
         return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers or 1)
-    return _serve_api(settings, host, port, workers or 1) if role is Role.api else _serve_celery(role, workers)
+    if role is Role.api:
+        return _serve_api(settings, host, port, workers or 1)
+    return _serve_celery(role, workers, queue_names(settings, queues))
 
 
 def _check(settings: Settings) -> None:
@@ -141,14 +145,13 @@ def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
     return 0
 
 
-def _serve_celery(role: Role, children: int | None) -> NoReturn:
+def _serve_celery(role: Role, children: int | None, queues: Sequence[str]) -> NoReturn:
     # Celery reads it when it is imported: SIGTERM then asks for a soft shutdown.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     os.environ.setdefault("DOSSIER_SERVICE", role.value)
-    from app.worker import celery_app, queue_names
-    from core.config import load_settings
+    from app.worker import celery_app
 
-    worker = ["worker", f"--queues={','.join(queue_names(load_settings()))}", "--without-gossip", "--without-mingle"]
+    worker = ["worker", f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle"]
     if children is not None:
         worker.append(f"--concurrency={children}")
     celery_app().start(["--quiet", *(["beat", "--pidfile="] if role is Role.beat else worker)])

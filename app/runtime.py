@@ -1,7 +1,7 @@
 """Opening and closing what a process holds, in a fixed order; the same for API and worker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.container import Container
@@ -19,7 +19,7 @@ async def running(container: Container) -> AsyncIterator[Container]:
         stack.push_async_callback(mongo.close)
         redis = container.redis()
         stack.push_async_callback(redis.aclose)
-        opening = [mongo.admin.command("ping")]
+        opening: list[Awaitable[object]] = [mongo.admin.command("ping")]
         if settings.needs_storage:
             files = container.files()
             stack.push_async_callback(files.close)

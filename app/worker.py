@@ -22,7 +22,7 @@ from app.documents.adapter.runner import sweep_workdirs
 from app.documents.adapter.supervisor import can_confine, harden_worker
 from app.modules import selected
 from app.runtime import running
-from core.celery import PERIODIC, QUEUES, make_celery
+from core.celery import PERIODIC, make_celery, queue_names
 from core.config import ConfigError, Settings, load_settings
 from core.logging import configure_logging
 from core.telemetry import init_sentry
@@ -63,11 +63,6 @@ def celery_app() -> Celery:
     app.conf.beat_max_loop_interval = 5
     _connect_signals(settings, process)
     return app
-
-
-def queue_names(settings: Settings) -> list[str]:
-    """All that a worker of this service takes."""
-    return [settings.queue_prefix + name for name in QUEUES]
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from celery import Celery
 
+from core.config import ConfigError, Settings
+
 log = structlog.get_logger("wakeups")
 
 DOCUMENTS, PIPELINES, DELIVERIES, PERIODIC = QUEUES = ("documents", "pipelines", "deliveries", "periodic")
@@ -51,6 +53,14 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
         timezone="UTC",
     )
     return app
+
+
+def queue_names(settings: Settings, chosen: str | None = None) -> list[str]:
+    """What a worker of this service takes: all, or a comma list of them. Raises ConfigError."""
+    names = [name.strip() for name in chosen.split(",")] if chosen else list(QUEUES)
+    if not set(names) <= set(QUEUES):
+        raise ConfigError(f"--queues: must be a comma list of {', '.join(QUEUES)}")
+    return [settings.queue_prefix + name for name in names]
 
 
 class WakeUps:

@@ -30,6 +30,11 @@ password >"$draft/s3-secret-key"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$draft/jwt-es256.pem"
 openssl rand -base64 32 >"$draft/secret-keys"
 
+# Keys between programs: give them to those who call (api-key: X-API-Key; private-token: Private-Token).
+password >"$draft/api-key"
+password >"$draft/private-token"
+echo "whsec_$(openssl rand -base64 32)" >"$draft/scan-signing-secret"
+
 # Compose mounts each file as it is and the servers run as different users, so each may read it in its container.
 # On this machine the folder, which only its owner may enter, keeps everybody else out.
 chmod 0444 "$draft"/*

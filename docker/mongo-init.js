@@ -1,5 +1,5 @@
 // One-shot, harmless when repeated: makes the replica set, and the application's user with what it needs and no more.
-const MODULES = ["users", "folders", "documents"];
+const MODULES = ["users", "folders", "documents", "scans", "webhooks", "products", "inventory"];
 const PREFIX = process.env.MONGO_DB || "dossier";
 const WAIT_MS = 60_000;
 
