@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -94,7 +94,6 @@ def openapi() -> None:
 
 
 def _serve(role: Role, host: str, port: int, workers: int | None, queues: str | None) -> int:
-    from core.celery import queue_names
     from core.config import load_settings
     from core.logging import configure_logging
 
@@ -107,7 +106,7 @@ def _serve(role: Role, host: str, port: int, workers: int | None, queues: str | 
         return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers or 1)
     if role is Role.api:
         return _serve_api(settings, host, port, workers or 1)
-    return _serve_celery(role, workers, queue_names(settings, queues))
+    return _serve_celery(settings, role, workers, queues)
 
 
 def _check(settings: Settings) -> None:
@@ -145,13 +144,20 @@ def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
     return 0
 
 
-def _serve_celery(role: Role, children: int | None, queues: Sequence[str]) -> NoReturn:
+def _serve_celery(settings: Settings, role: Role, children: int | None, queues: str | None) -> NoReturn:
     # Celery reads it when it is imported: SIGTERM then asks for a soft shutdown.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     os.environ.setdefault("DOSSIER_SERVICE", role.value)
-    from app.worker import celery_app
+    from app.worker import celery_app, queue_names
 
-    worker = ["worker", f"--queues={','.join(queues)}", "--without-gossip", "--without-mingle"]
+    named = f"--hostname={os.environ['DOSSIER_SERVICE']}@%h"
+    worker = [
+        "worker",
+        named,
+        f"--queues={','.join(queue_names(settings, queues))}",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     if children is not None:
         worker.append(f"--concurrency={children}")
     celery_app().start(["--quiet", *(["beat", "--pidfile="] if role is Role.beat else worker)])

@@ -6,6 +6,7 @@ from typing import Literal
 from dependency_injector import containers, providers
 
 from app.documents.container import DocumentsContainer
+from app.events import connect
 from app.folders.container import FoldersContainer
 from app.modules import selected
 from app.users.container import UsersContainer
@@ -23,6 +24,7 @@ from core.security.ratelimit import Limiter, MemoryBuckets, RedisBuckets
 from core.security.service_keys import ServiceKeys
 from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
 from core.setting_types import parts_of
+from core.sources import Sources
 from core.stopping import Stopping
 from core.storage.base import FileStore
 from core.storage.local import LocalFileStore
@@ -104,6 +106,7 @@ class Container(containers.DeclarativeContainer):
         settings,
     )
     files = providers.Singleton(_file_store, settings, keys, role)
+    sources = providers.Singleton(Sources, settings.provided.source_buckets, settings.provided.scan_source_template)
     passwords = providers.Singleton(
         Passwords, settings.provided.password_hash_concurrency, settings.provided.password_min_length
     )
@@ -141,6 +144,7 @@ class Container(containers.DeclarativeContainer):
         clock=clock,
         contents=documents.documents,
         fingerprint_secrets=fingerprint_secrets,
+        sources=sources,
     )
 
 
@@ -152,4 +156,5 @@ def build_container(settings: Settings, role: Role) -> Container:
     selected(settings)
     container = Container(settings=with_local_secrets(settings), role=role)
     container.documents.folders.override(container.folders.service)
+    connect(container)
     return container

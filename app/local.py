@@ -41,7 +41,8 @@ def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> in
 
     def programs(addresses: Addresses) -> list[Program]:
         env = _environment(settings, embedded, addresses)
-        return _programs(env, settings.queue_prefix, host=host, port=port, api_workers=api_workers)
+        is_alone = not settings.has_any("documents")
+        return _programs(env, is_alone=is_alone, host=host, port=port, api_workers=api_workers)
 
     def on_ready() -> None:
         seconds = time.monotonic() - started
@@ -60,7 +61,9 @@ def run_all(settings: Settings, *, host: str, port: int, api_workers: int) -> in
     )
 
 
-def _programs(env: Mapping[str, str], prefix: str, *, host: str, port: int, api_workers: int) -> list[Program]:
+def _programs(env: Mapping[str, str], *, is_alone: bool, host: str, port: int, api_workers: int) -> list[Program]:
+    """`is_alone`: a service without documents, which one worker is enough for."""
+
     def ours(name: str, order: int, *command: str) -> Program:
         return Program(
             name=name,
@@ -72,20 +75,16 @@ def _programs(env: Mapping[str, str], prefix: str, *, host: str, port: int, api_
         )
 
     def worker(name: str, queues: Sequence[str], children: int) -> Program:
-        takes = f"--queues={','.join(prefix + queue for queue in queues)}"
-        lean = ("--without-gossip", "--without-mingle", "--prefetch-multiplier=1")
-        named = f"--hostname={prefix}{name}@%h"
-        return ours(name, WORKERS_ORDER, *celery, "worker", *lean, takes, f"--concurrency={children}", named)
+        return ours(name, WORKERS_ORDER, *main, "worker", "--queues", ",".join(queues), "--workers", str(children))
 
-    celery = ("-m", "celery", "--app=app.worker", "--quiet")
-    serve = ("main.py", "--env", env["APP_ENV"], "--role", "api", "--host", host, "--port", str(port))
-    workers = [worker("control", QUEUES if prefix else (DELIVERIES, PERIODIC), CONTROL_CHILDREN)]
-    if not prefix:  # this service has documents
+    main = ("main.py", "--env", env["APP_ENV"], "--role")
+    workers = [worker("control", QUEUES if is_alone else (DELIVERIES, PERIODIC), CONTROL_CHILDREN)]
+    if not is_alone:
         workers.append(worker("worker", (DOCUMENTS, PIPELINES), os.cpu_count() or 1))
     return [
         *workers,
-        ours("beat", BEAT_ORDER, *celery, "beat", "--pidfile="),
-        ours("api", API_ORDER, *serve, "--workers", str(api_workers)),
+        ours("beat", BEAT_ORDER, *main, "beat"),
+        ours("api", API_ORDER, *main, "api", "--host", host, "--port", str(port), "--workers", str(api_workers)),
     ]
 
 
@@ -135,7 +134,7 @@ def _welcome(base: str, settings: Settings, embedded: Embedded, seconds: float) 
     data, logs   {folder}/, {folder}/logs/
     service keys {folder}/{FILE}
     stop         Ctrl-C
-{"" if settings.queue_prefix else _tour(base)}"""
+{_tour(base) if settings.has_any("documents") else ""}"""
 
 
 def _tour(base: str) -> str:

@@ -17,12 +17,13 @@ from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 from kombu import Exchange, Queue
 
+from app import events
 from app.container import Container, build_container
 from app.documents.adapter.runner import sweep_workdirs
 from app.documents.adapter.supervisor import can_confine, harden_worker
 from app.modules import selected
 from app.runtime import running
-from core.celery import PERIODIC, make_celery, queue_names
+from core.celery import DELIVERIES, PERIODIC, QUEUES, make_celery
 from core.config import ConfigError, Settings, load_settings
 from core.logging import configure_logging
 from core.telemetry import init_sentry
@@ -53,6 +54,7 @@ def celery_app() -> Celery:
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in queue_names(settings)]
     app.conf.beat_schedule = {}
     process = WorkerProcess(lambda: _opened(settings))
+    events.register(app, process)
     for module in selected(settings).values():
         if module.register_tasks is not None:
             module.register_tasks(app, process)
@@ -63,6 +65,15 @@ def celery_app() -> Celery:
     app.conf.beat_max_loop_interval = 5
     _connect_signals(settings, process)
     return app
+
+
+def queue_names(settings: Settings, chosen: str | None = None) -> list[str]:
+    """What a worker of this service takes: all, or a comma list of them. Raises ConfigError."""
+    names = [name.strip() for name in chosen.split(",")] if chosen else list(QUEUES)
+    if not set(names) <= set(QUEUES):
+        raise ConfigError(f"--queues: must be a comma list of {', '.join(QUEUES)}")
+    told = events.event_queues(selected(settings)) if DELIVERIES in names else []
+    return [settings.queue_prefix + name for name in names] + told
 
 
 @asynccontextmanager

@@ -9,8 +9,6 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from core.config import ConfigError, Settings
-
 log = structlog.get_logger("wakeups")
 
 DOCUMENTS, PIPELINES, DELIVERIES, PERIODIC = QUEUES = ("documents", "pipelines", "deliveries", "periodic")
@@ -55,12 +53,9 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
     return app
 
 
-def queue_names(settings: Settings, chosen: str | None = None) -> list[str]:
-    """What a worker of this service takes: all, or a comma list of them. Raises ConfigError."""
-    names = [name.strip() for name in chosen.split(",")] if chosen else list(QUEUES)
-    if not set(names) <= set(QUEUES):
-        raise ConfigError(f"--queues: must be a comma list of {', '.join(QUEUES)}")
-    return [settings.queue_prefix + name for name in names]
+def event_queue(module: str) -> str:
+    """Where a module is told of events of other services: the same name for all of them."""
+    return f"events.{module}"
 
 
 class WakeUps:
@@ -86,7 +81,9 @@ class WakeUps:
                 return
             self._waiting += 1
         try:
-            self._threads.submit(self._publish, task, args, self._prefix + queue, request_id)
+            self._threads.submit(
+                self._publish, task, args, self._prefix + queue if queue in QUEUES else queue, request_id
+            )
         except RuntimeError:  # shutting down
             self._dropped()
 

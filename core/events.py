@@ -21,6 +21,10 @@ class OutboxEvent(BaseModel):
     data: dict[str, Any]
 
 
+class NotYet(Exception):
+    """Raised by a handler that passed the event on: whoever has it closes the copy, which stays open until then."""
+
+
 Handle = Callable[[OutboxEvent], Awaitable[None]]
 
 

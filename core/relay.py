@@ -14,7 +14,7 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from core.errors import Unavailable
-from core.events import OutboxEvent, Subscriber
+from core.events import NotYet, OutboxEvent, Subscriber
 from core.ids import random_token
 from core.mongo import Record, Row, translated
 
@@ -26,6 +26,7 @@ TRIES = 10
 BACK_OFF_S, BACK_OFF_MAX_S, BACK_OFF_SPREAD = 5, 6 * 3600, 0.2
 KEPT_S = 30 * 24 * 3600  # longer than the longest back-off, else a late relay would revive what is done
 OPEN = ("PENDING", "FAILED")
+AGAIN_S, GIVEN_UP_S = 30, 7 * 24 * 3600  # what was passed on and not closed: sent again, and no more
 NOW = "$$NOW"
 
 
@@ -110,7 +111,7 @@ class Relay:
         }  # fmt: skip
         return [
             UpdateOne(
-                {"_id": f"{event['event_id']}:{subscriber.name}"},
+                {"_id": delivery_id(event["event_id"], subscriber.name)},
                 {"$setOnInsert": {**fresh, "subscriber": subscriber.name}},
                 upsert=True,
             )
@@ -151,6 +152,8 @@ class Relay:
         else:
             try:
                 await subscriber.handle(OutboxEvent.model_validate(row["event"]))
+            except NotYet:
+                closed = _passed_on(tries)
             except Exception:
                 log.exception("event_failed", **told)
                 pause_s = min(BACK_OFF_S * 4 ** (tries - 1), BACK_OFF_MAX_S)
@@ -165,6 +168,28 @@ class Relay:
         with translated():
             await self._rows.update_one(ours, [{"$set": {**closed, "token": None, "locked_until": None}}])
 
+    async def close(self, delivery_id: str) -> None:
+        """What another process has done with an event that was passed on to it."""
+        done = {"status": "DELIVERED", "closed_at": NOW, "token": None, "locked_until": None}
+        with translated():
+            await self._rows.update_one({"_id": delivery_id, "status": {"$in": list(OPEN)}}, [{"$set": done}])
+
     @property
     def _rows(self) -> Any:
         return self._deliveries.get_pymongo_collection()
+
+
+def delivery_id(event_id: str, subscriber: str) -> str:
+    """One event for one subscriber, however often it is routed."""
+    return f"{event_id}:{subscriber}"
+
+
+def _passed_on(tries: int) -> Row:
+    """Open still, and no try of ours; after a week nobody will close it."""
+    given_up = {"$lt": ["$event.at", {"$subtract": [NOW, GIVEN_UP_S * 1000]}]}
+    return {
+        "status": {"$cond": [given_up, "EXHAUSTED", "PENDING"]},
+        "closed_at": {"$cond": [given_up, NOW, None]},
+        "next_attempt_at": {"$add": [NOW, AGAIN_S * 1000]},
+        "tries": tries - 1,
+    }

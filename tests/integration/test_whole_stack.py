@@ -101,7 +101,7 @@ async def test_a_hostile_file_fails_with_its_code_and_the_worker_lives(
     stack: Running, ada: Person, content: bytes, filename: str, code: str
 ) -> None:
     def workers() -> set[int]:
-        return {process.pid for process in stack.find("app.worker", "--queues=documents")}
+        return {process.pid for process in stack.find("documents,pipelines")}
 
     before = workers()
     failed = await ada.ended(await processed(ada, content, filename))
@@ -150,7 +150,7 @@ async def test_a_signed_link_leads_to_the_bytes(http: httpx.AsyncClient, ada: Pe
 
 
 async def test_a_dead_part_comes_back(stack: Running, ada: Person) -> None:
-    for words in (("mongod",), ("redis-server",), ("juicefs",), ("--queues=documents",), ("beat",), ("--role", "api")):
+    for words in (("mongod",), ("redis-server",), ("juicefs",), ("documents,pipelines",), ("beat",), ("--role", "api")):
         before = stack.find(*words)
         assert before, words
         before[0].kill()
@@ -161,7 +161,7 @@ async def test_a_dead_part_comes_back(stack: Running, ada: Person) -> None:
             30,
             f"{words} is restarted",
         )
-    wait_until(lambda: len(stack.find("app.worker", "--queues=documents")) > 1, 20, "the worker has its children")
+    wait_until(lambda: len(stack.find("documents,pipelines")) > 1, 20, "the worker has its children")
     assert (await ada.ended(await processed(ada, pdfs.pdf(["after"]), "a.pdf")))["status"] == "COMPLETED"
 
 
