@@ -3,9 +3,10 @@ PYTHON ?= $(shell command -v python3.12 >/dev/null 2>&1 && python3.12 -c '' 2>/d
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
+APT    := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o Acquire::http::Timeout=30
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults mutants check audit sbom format lock openapi clean
+.PHONY: help run test php faults mutants check audit sbom format lock openapi clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -15,6 +16,11 @@ run: $(VENV)/.installed  ## Start everything on this machine, then print a tour
 
 test: $(VENV)/.installed-dev  ## The whole test suite, on real servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+php:  ## Install PHP and Laravel, which the tests of the PHP examples need (Debian, Ubuntu; as root)
+	$(APT) update
+	$(APT) install --yes --no-install-recommends php-cli php-curl php-mbstring php-sqlite3 phpunit \
+	  php-laravel-framework php-guzzlehttp-guzzle >/dev/null
 
 faults: $(VENV)/.installed-dev  ## Kill, freeze and cut off every part, with full counts; a table of what it did
 	FAULTS=full $(BIN)/python -m pytest -n $(JOBS) --dist load tests/integration/faults \

@@ -93,6 +93,23 @@ def openapi() -> None:
     raise typer.Exit(_guarded(show))
 
 
+inventory = typer.Typer(help="Stock.")
+cli.add_typer(inventory, name="inventory")
+
+
+@inventory.command()
+def verify(product: Annotated[str | None, typer.Option(help="Id of a product; all without it")] = None) -> None:
+    """Compare stock, its ledger and its reservations; changes nothing. Exit code 1 where they differ."""
+
+    def compare() -> int:
+        from app.inventory.adapter.verifying import verify
+        from core.config import load_settings
+
+        return asyncio.run(verify(load_settings(), product))
+
+    raise typer.Exit(_guarded(compare))
+
+
 def _serve(role: Role, host: str, port: int, workers: int | None, queues: str | None) -> int:
     from core.config import load_settings
     from core.logging import configure_logging
@@ -123,6 +140,7 @@ def _check(settings: Settings) -> None:
 def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
     import uvicorn
 
+    from core.http.protocol import PatientProtocol
     from core.local.ports import require_free
 
     require_free(port, host=host)
@@ -133,6 +151,7 @@ def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
         host=host,
         port=port,
         workers=workers,
+        http=PatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -3,20 +3,27 @@
 from pathlib import Path
 from typing import Literal
 
+import structlog
 from dependency_injector import containers, providers
 
 from app.documents.container import DocumentsContainer
 from app.events import connect
 from app.folders.container import FoldersContainer
+from app.inventory.container import InventoryContainer
 from app.modules import selected
+from app.products.container import ProductsContainer
+from app.scans.container import ScansContainer
 from app.users.container import UsersContainer
+from app.webhooks.container import WebhooksContainer
 from core import metrics
+from core.cache import Cache
 from core.celery import WakeUps, make_celery
 from core.clock import utc_now
 from core.config import ConfigError, Settings
 from core.http.pagination import Cursors
 from core.mongo import make_client
 from core.redis import make_redis
+from core.security.egress import EgressClient, system_resolver
 from core.security.keys import DerivedKeys, derived_keys, ensure_local_signing_key
 from core.security.local_secrets import with_local_secrets
 from core.security.passwords import Passwords
@@ -26,11 +33,13 @@ from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
 from core.setting_types import parts_of
 from core.sources import Sources
 from core.stopping import Stopping
-from core.storage.base import FileStore
+from core.storage.base import UploadStore
 from core.storage.local import LocalFileStore
-from core.storage.s3 import S3FileStore, S3Options
+from core.storage.s3 import S3Options
+from core.storage.s3_uploads import S3UploadStore
 
 Role = Literal["api", "worker"]
+log = structlog.get_logger("container")
 
 
 def _signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
@@ -48,11 +57,11 @@ def _newest(keys: DerivedKeys, purpose: str) -> bytes:
     return keys.derive(purpose)[0]
 
 
-def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> FileStore:
+def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> UploadStore:
     if settings.storage_backend == "local":
         return LocalFileStore(settings.storage_path, keys.derive("local-url"))
     secret = settings.aws_secret_access_key
-    return S3FileStore(
+    return S3UploadStore(
         S3Options(
             bucket=settings.s3_bucket,
             endpoint_url=settings.s3_endpoint_url,
@@ -71,6 +80,7 @@ class Container(containers.DeclarativeContainer):
     role = providers.Dependency(instance_of=str)
     clock = providers.Object(utc_now)
     stopping = providers.Singleton(Stopping)
+    neighbours = providers.Dict()  # checks of readiness for services that may be away
 
     mongo = providers.Singleton(
         lambda settings, role: make_client(settings.mongo_url.get_secret_value(), in_worker=role == "worker"),
@@ -78,6 +88,9 @@ class Container(containers.DeclarativeContainer):
         role,
     )
     redis = providers.Singleton(lambda settings: make_redis(settings.redis_url.get_secret_value()), settings)
+    cache = providers.Singleton(
+        Cache, redis, prefix=settings.provided.mongo_db, ttl_s=settings.provided.cache_ttl_seconds
+    )
     celery = providers.Singleton(
         lambda settings, role: make_celery(settings.redis_url.get_secret_value(), in_worker=role == "worker"),
         settings,
@@ -104,6 +117,9 @@ class Container(containers.DeclarativeContainer):
     private_tokens = providers.Singleton(
         lambda settings: ServiceKeys("Private-Token", parts_of(settings.private_tokens), "private_token", alone=True),
         settings,
+    )
+    egress = providers.Singleton(
+        lambda settings: EgressClient(system_resolver, origins=settings.egress_allowed_origins), settings
     )
     files = providers.Singleton(_file_store, settings, keys, role)
     sources = providers.Singleton(Sources, settings.provided.source_buckets, settings.provided.scan_source_template)
@@ -142,9 +158,43 @@ class Container(containers.DeclarativeContainer):
         FoldersContainer,
         settings=settings,
         clock=clock,
+        wake_ups=wake_ups,
         contents=documents.documents,
+        scanned=documents.scanned,
         fingerprint_secrets=fingerprint_secrets,
         sources=sources,
+    )
+    products = providers.Container(
+        ProductsContainer,
+        clock=clock,
+        cache=cache,
+        fingerprint_secrets=fingerprint_secrets,
+    )
+    inventory = providers.Container(
+        InventoryContainer,
+        settings=settings,
+        role=role,
+        clock=clock,
+        views=products.service,
+        fingerprint_secrets=fingerprint_secrets,
+    )
+    scans = providers.Container(
+        ScansContainer,
+        settings=settings,
+        clock=clock,
+        files=files,
+        wake_ups=wake_ups,
+        sources=sources,
+        fingerprint_secrets=fingerprint_secrets,
+    )
+    webhooks = providers.Container(
+        WebhooksContainer,
+        settings=settings,
+        clock=clock,
+        wake_ups=wake_ups,
+        egress=egress,
+        secret_keys=providers.Callable(_first, keys, "webhook-secret"),
+        fingerprint_secrets=fingerprint_secrets,
     )
 
 
@@ -154,7 +204,20 @@ def build_container(settings: Settings, role: Role) -> Container:
         if getattr(settings, name) is None:
             raise ConfigError(f"{name.upper()}: must be set, or start with `python main.py --env local`")
     selected(settings)
-    container = Container(settings=with_local_secrets(settings), role=role)
+    settings = with_local_secrets(settings)
+    for name in ("private_tokens", "scan_signing_secret") if settings.has_any("scans") else ():
+        if getattr(settings, name) is None:
+            raise ConfigError(f"{name.upper()}: must be set where scans run, it is generated in local only")
+    container = Container(settings=settings, role=role)
     container.documents.folders.override(container.folders.service)
+    if settings.has_any("scans"):
+        container.folders.scans_here.override(container.scans.service.provider)
+    if settings.has_any("folders"):
+        container.scans.receiver.override(container.folders.callbacks)
+    if settings.products_url is not None and settings.has_any("inventory"):
+        if settings.has_any("products"):
+            log.warning("setting_without_use", setting="PRODUCTS_URL")
+        else:
+            container.neighbours.add_kwargs(products=container.inventory.catalog.provided.ping)
     connect(container)
     return container

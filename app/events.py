@@ -32,7 +32,7 @@ ELSEWHERE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "inventory": {"webhooks": STOCK_EVENTS},
     }
 )
-HERE = {"documents": ("webhooks",)}  # never apart from each other
+HERE = {"documents": ("webhooks",), "folders": ("webhooks",)}  # never apart from each other
 
 
 def connect(container: "Container") -> None:

@@ -32,6 +32,9 @@ async def running(container: Container) -> AsyncIterator[Container]:
             await asyncio.gather(*opening)
         records = {name: module.records() for name, module in modules.items()}
         await init_records(mongo, settings.mongo_db, records, build_indexes=False)
+        for module in modules.values():
+            if module.background is not None:
+                await stack.enter_async_context(module.background(container))
         yield container
 
 

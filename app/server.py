@@ -30,6 +30,7 @@ from core.http.route_table import RouteTable
 from core.http.security_headers import security_headers
 from core.http.system import system_routes
 from core.logging import configure_logging
+from core.memory import release_freed_memory
 from core.telemetry import init_sentry
 
 log = structlog.get_logger("http")
@@ -39,6 +40,7 @@ NAME, VERSION = "Dossier", "0.1.0"
 
 def from_environment() -> FastAPI:
     """For the server: settings from the environment, logging and error reports first."""
+    release_freed_memory()
     settings = load_settings()
     configure_logging("api", level=settings.log_level, fmt=settings.log_format)
     init_sentry(settings, "api")

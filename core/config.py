@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None, description="Redis' address: cache, limits and broker; required in prod, with credentials"
     )
+    cache_ttl_seconds: int = Field(
+        default=30, ge=0, le=3600, description="0–3600: how long Redis may answer for MongoDB; 0 = no cache"
+    )
     storage_backend: Literal["s3", "local"] = Field(
         default="s3", description="where documents lie: `s3`, or `local` for files in a folder"
     )

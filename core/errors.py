@@ -7,8 +7,9 @@ AppError
 ├── Invalid           readable, but not acceptable
 ├── Unauthenticated   who is asking?
 ├── Forbidden         known, but not allowed
-├── PreconditionUnmet If-Match does not match
+├── PreconditionFailed · PreconditionRequired   If-Match does not match, or is not there
 ├── TooLarge · TooLong · HeadersTooLarge · Unsupported · RangeUnsatisfiable · TimedOut · TooMany
+├── UpstreamFailed    a service we depend on answers, but not usefully
 └── Unavailable       something we depend on is away; a repeat may succeed
     └── Overloaded    a place of our own is full
 
@@ -82,6 +83,10 @@ class PreconditionFailed(AppError):
     title = "The resource has changed since it was read"
 
 
+class PreconditionRequired(AppError):
+    title = "Say in If-Match which version you have read"
+
+
 class TooLarge(AppError):
     code = "body_too_large"
     title = "The body is larger than allowed"
@@ -121,12 +126,18 @@ class TooMany(AppError):
         self.retry_after = retry_after
 
 
+class UpstreamFailed(AppError):
+    title = "A service this one depends on gave no usable answer"
+
+
 class Unavailable(AppError):
     code = "dependency_unavailable"
     title = "A service this one depends on cannot be reached"
     retry_after = 5
+    is_refusal: ClassVar[bool] = False  # nothing was done; otherwise nobody knows how far it got
 
 
 class Overloaded(Unavailable):
     title = "This service is busy"
     retry_after = 1
+    is_refusal = True

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class OutboxEvent(BaseModel):
@@ -13,7 +13,7 @@ class OutboxEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    event_id: str
+    event_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")  # receivers know a repeat by it
     seq: int
     type: str
     at: datetime

@@ -20,7 +20,7 @@ NOW = "$$NOW"
 
 
 class Answer(BaseModel):
-    """What is said again; `body` is JSON as it was sent."""
+    """What is said again; `body` is encrypted."""
 
     status: int
     headers: dict[str, str]

@@ -30,6 +30,16 @@ session_ends_unseen = Counter(
     registry=registry,
 )
 
+cache_reads = Counter("cache_reads_total", "Reads through the cache: hit or miss", ("outcome",), registry=registry)
+cache_drops_unseen = Counter(
+    "cache_drops_unseen_total",
+    "Changes that Redis could not be told of; others may read old copies until CACHE_TTL_SECONDS are over",
+    registry=registry,
+)
+catalog_key_switches = Counter(
+    "catalog_key_switches_total", "Products refused one of PRODUCTS_API_KEY and took the other", registry=registry
+)
+
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
     requests.labels(method, route, str(status)).observe(seconds)

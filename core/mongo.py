@@ -1,13 +1,14 @@
 """MongoDB: one client per process, one database per module, errors translated at the edge."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import pymongo
 from beanie import Document, init_beanie
 from pydantic import BaseModel
-from pymongo import DESCENDING, AsyncMongoClient
+from pymongo import DESCENDING, AsyncMongoClient, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -19,6 +20,7 @@ from pymongo.errors import (
     PyMongoError,
     WTimeoutError,
 )
+from pymongo.read_concern import ReadConcern
 
 from core.errors import Unavailable
 from core.paging import Page, Position
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 READ_MS = 2_000  # the longest that a list may take in the database
 TRANSACTION_S = 5  # with all its repeats; the driver alone would go on for two minutes
+ENDING_S = 1  # to abort it, or to learn of its commit, when that time is over
 
 
 class Record(Document):
@@ -41,6 +44,11 @@ class Record(Document):
 class MongoUnavailable(Unavailable):
     code = "dependency_unavailable"
     title = "The database cannot be reached"
+
+
+class TransactionLate(MongoUnavailable):
+    code = MongoUnavailable.code
+    title = MongoUnavailable.title
 
 
 def make_client(url: str, *, in_worker: bool) -> Client:
@@ -97,11 +105,34 @@ def translated() -> Iterator[None]:
         raise
 
 
-async def in_transaction(rows: AsyncCollection[Row], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
-    """All of it or nothing; `work` runs again when it met another writer. Raises MongoUnavailable."""
-    with translated(), pymongo.timeout(TRANSACTION_S):
+async def in_transaction(
+    rows: AsyncCollection[Row],
+    work: Callable[[AsyncClientSession], Awaitable[T]],
+    within_s: float = TRANSACTION_S,
+) -> T:
+    """All of it or nothing; `work` runs again when it met another writer. Raises MongoUnavailable.
+
+    TransactionLate when time is over: nobody knows whether it took effect. The driver's own deadline would cut off the
+    abort as well, and the rows would stay locked for a minute.
+    """
+
+    async def attempt(session: AsyncClientSession) -> T:
+        try:
+            return await work(session)
+        except BaseException:
+            with suppress(PyMongoError), pymongo.timeout(ENDING_S):
+                await session.abort_transaction()
+            raise
+
+    with translated():
         async with rows.database.client.start_session() as session:
-            return await session.with_transaction(work)
+            try:
+                async with asyncio.timeout(within_s):
+                    return await session.with_transaction(attempt, ReadConcern("snapshot"), WriteConcern("majority"))
+            except TimeoutError as cause:
+                with suppress(PyMongoError), pymongo.timeout(ENDING_S):
+                    await session.commit_transaction()  # one that was cut off; after an abort it does nothing
+                raise TransactionLate from cause
 
 
 def transient(error: BaseException) -> bool:

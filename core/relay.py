@@ -28,6 +28,16 @@ KEPT_S = 30 * 24 * 3600  # longer than the longest back-off, else a late relay w
 OPEN = ("PENDING", "FAILED")
 AGAIN_S, GIVEN_UP_S = 30, 7 * 24 * 3600  # what was passed on and not closed: sent again, and no more
 NOW = "$$NOW"
+IS_DUE: Row = {
+    "status": {"$in": list(OPEN)},
+    "$expr": {"$and": [{"$lte": ["$next_attempt_at", NOW]}, {"$lte": ["$locked_until", NOW]}]},
+}
+
+
+def claimed(token: str, lease_s: float) -> list[Row]:
+    """The update that takes a due row; whoever else has it by then finds another token."""
+    lease_end = {"$add": [NOW, round(lease_s * 1000)]}
+    return [{"$set": {"token": token, "tries": {"$add": ["$tries", 1]}, "locked_until": lease_end}}]
 
 
 class OutboxRecord(Record):
@@ -130,16 +140,10 @@ class Relay:
             await self._hand_over(row, token)
 
     async def _claim(self, token: str) -> Row | None:
-        due = {
-            "subscriber": {"$in": list(self._subscribers)},
-            "status": {"$in": list(OPEN)},
-            "$expr": {"$and": [{"$lte": ["$next_attempt_at", NOW]}, {"$lte": ["$locked_until", NOW]}]},
-        }
-        lease_end = {"$add": [NOW, LEASE_S * 1000]}
-        claimed = {"token": token, "tries": {"$add": ["$tries", 1]}, "locked_until": lease_end}
+        due = {"subscriber": {"$in": list(self._subscribers)}, **IS_DUE}
         with translated():
             row: Row | None = await self._rows.find_one_and_update(
-                due, [{"$set": claimed}], sort=[("next_attempt_at", 1)], return_document=ReturnDocument.AFTER
+                due, claimed(token, LEASE_S), sort=[("next_attempt_at", 1)], return_document=ReturnDocument.AFTER
             )
         return row
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
-from core.security.addresses import parse_origin
+from core.security.addresses import parse_origin, parse_url
 
 
 def _split(value: object) -> object:
@@ -58,8 +58,12 @@ def _is_key(text: str) -> bool:
 def _http_url(value: str | None) -> str | None:
     if value is None:
         return None
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # its own message may quote the value
+        good = False
+    if not good or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("must be an http(s) URL without user, query or fragment")
     return value.rstrip("/")
 
@@ -76,6 +80,7 @@ def _json(value: object) -> object:
 def _named_urls(value: dict[str, str]) -> dict[str, str]:
     for url in value.values():
         _http_url(url)
+        parse_url(url)
     return value
 
 

@@ -7,7 +7,12 @@ from typing import Any
 
 import httpx
 
+from core.security.signing import new_secret
+
 PASSWORD = "correct horse battery"
+API_KEY = "key-of-a-service-in-tests"
+PRIVATE_TOKEN = "the-host-" * 3
+SIGNING_SECRET = new_secret(bytes(range(32)))
 
 
 @dataclass
@@ -57,6 +62,24 @@ class Person:
                 return status
             assert time.monotonic() < deadline, status
             await asyncio.sleep(0.1)
+
+
+@dataclass
+class Service:
+    """Another service, with its key."""
+
+    http: httpx.AsyncClient
+    key: str = API_KEY
+
+    async def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"X-API-Key": self.key} | options.pop("headers", {})
+        return await self.http.request(method, path, headers=headers, **options)
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self.call("GET", path, **options)
+
+    async def post(self, path: str, **options: Any) -> httpx.Response:
+        return await self.call("POST", path, **options)
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from core.local.stack import LocalServers, start_servers
-from tests.clients import PASSWORD
+from tests.clients import PASSWORD, PRIVATE_TOKEN
 
 # What every test signs in with, tokens, presigned queries: nothing that runs may print them.
-SECRETS = re.compile(rf"{PASSWORD}|eyJ[\w-]{{10,}}\.[\w-]+\.[\w-]+|X-Amz-Signature=\w|whsec_\w")
+SECRETS = re.compile(rf"{PASSWORD}|{PRIVATE_TOKEN}|eyJ[\w-]{{10,}}\.[\w-]+\.[\w-]+|X-Amz-Signature=\w|whsec_\w")
 _leaks: list[str] = []
 
 

@@ -1,8 +1,16 @@
 """MongoDB without a server: mongomock-motor behind the interface of PyMongo's async client that Beanie 2 uses."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+import mongomock
 from mongomock_motor import AsyncMongoMockClient
+from pymongo import InsertOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.results import BulkWriteResult
+
+mongomock.utcnow = lambda: datetime.now(UTC).replace(tzinfo=None)  # type: ignore[attr-defined] # its own one warns
 
 
 class MockClient:
@@ -60,6 +68,28 @@ class _Collection:
 
     def find(self, *args: Any, **options: Any) -> "_Cursor":
         return _Cursor(self._collection.find(*args, **options))
+
+    async def aggregate(self, *args: Any, **options: Any) -> "_Cursor":
+        return _Cursor(self._collection.aggregate(*args, **options))
+
+    async def bulk_write(self, operations: Sequence[Any], *, ordered: bool) -> BulkWriteResult:
+        """Unordered, one by one; mongomock's own does not know the operations of this PyMongo."""
+        assert not ordered
+        inserted, matched, errors = 0, 0, []
+        for index, operation in enumerate(operations):
+            try:
+                if isinstance(operation, InsertOne):
+                    await self._collection.insert_one(operation._doc)
+                    inserted += 1
+                else:
+                    result = await self._collection.update_one(operation._filter, operation._doc, operation._upsert)
+                    matched += result.matched_count
+            except DuplicateKeyError as error:
+                errors.append({"index": index, "code": error.code})
+        counts = {"nInserted": inserted, "nMatched": matched, "writeErrors": errors}
+        if errors:
+            raise BulkWriteError(counts)
+        return BulkWriteResult(counts, acknowledged=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._collection, name)

@@ -91,6 +91,10 @@ class RunsTwin:
             },
         )
 
+    async def hashed(self, document_id: str, token: str, sha256: str) -> bool:
+        known = {"sha256": sha256, "updated_at": self._clock()}
+        return await self._fenced(document_id, token, lambda found: {**known, "version": found.version + 1})
+
     async def complete(self, document_id: str, token: str, result: RunResult) -> bool:
         done = {"progress": 100, "message": "", "result": result}
         return await self._end(document_id, token, "COMPLETED", done, "document.completed")

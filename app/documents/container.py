@@ -11,14 +11,17 @@ from dependency_injector import containers, providers
 
 from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentKeyRecord, DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_runs import MongoRuns
+from app.documents.adapter.mongo_scanned import MongoScannedDocuments
+from app.documents.adapter.mongo_uploads import MongoDirectUploads
 from app.documents.adapter.queue import CeleryProcessingQueue
 from app.documents.adapter.registry import load_processors
 from app.documents.adapter.runner import ChildProcessRunner, run_workdir
-from app.documents.adapter.upload import ThreadedUploadCheck, UploadGate
+from app.documents.adapter.upload import StoredFileScan, UploadGate
 from app.documents.application.attempt import Attempts
 from app.documents.application.library import Library
 from app.documents.application.processing import Processing
 from app.documents.application.upkeep import Upkeep
+from app.documents.application.uploads import Uploads
 from app.documents.domain.run_policy import RunPolicy
 from core.http.idempotency import Idempotency
 from core.idempotency import MongoIdempotencyKeys
@@ -41,14 +44,19 @@ class DocumentsContainer(containers.DeclarativeContainer):
         interval_s=settings.provided.reconcile_interval_seconds,
     )
     documents = providers.Singleton(MongoDocuments, clock)
+    scanned = providers.Singleton(MongoScannedDocuments, clock, settings.provided.max_upload_bytes)
     runs = providers.Singleton(MongoRuns, policy)
     idempotency_keys = providers.Singleton(MongoIdempotencyKeys, DocumentKeyRecord)
     idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
     registry = providers.Singleton(load_processors)
     queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry, redis)
     runner = providers.Singleton(ChildProcessRunner, registry)
-    upload_check = providers.Singleton(ThreadedUploadCheck)
     upload_gate = providers.Singleton(
+        UploadGate,
+        settings.provided.upload_concurrency,
+        settings.provided.upload_wait_seconds,
+    )
+    complete_gate = providers.Singleton(
         UploadGate,
         settings.provided.upload_concurrency,
         settings.provided.upload_wait_seconds,
@@ -57,7 +65,17 @@ class DocumentsContainer(containers.DeclarativeContainer):
     subscribers = providers.Object(())  # modules that listen: their container's business
     relay = providers.Singleton(Relay, DocumentRecord, DocumentDeliveryRecord, subscribers)
 
-    library = providers.Factory(Library, documents, runs, files, folders, upload_check, clock)
+    library = providers.Factory(Library, documents, runs, files, folders, clock)
+    uploads = providers.Factory(
+        Uploads,
+        providers.Singleton(MongoDirectUploads),
+        documents,
+        files,
+        folders,
+        providers.Singleton(StoredFileScan),
+        settings.provided.max_upload_bytes,
+        clock,
+    )
     processing = providers.Factory(Processing, documents, runs, queue, files, registry, stopping)
     upkeep = providers.Factory(Upkeep, documents, runs, queue, files, clock)
     attempts = providers.Singleton(

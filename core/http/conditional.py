@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from fastapi import Request, Response
 
-from core.errors import PreconditionFailed, RangeUnsatisfiable
+from core.errors import PreconditionFailed, PreconditionRequired, RangeUnsatisfiable
 
 T = TypeVar("T")
 
@@ -35,10 +35,18 @@ def answer_with_etag(request: Request, response: Response, etag: str, body: T) -
     return body
 
 
-def demand_match(request: Request, etag: str) -> None:
-    """Raises PreconditionFailed where `If-Match` is sent and does not name this version."""
+def demand_match(request: Request, etag: str, *, required: bool = False) -> None:
+    """Raises PreconditionFailed where `If-Match` is sent and does not name this version, weakly or in another form.
+
+    Raises PreconditionRequired where it is required and not sent.
+    """
     given = request.headers.get("if-match")
-    if given is not None and given.strip() != "*" and etag not in _TAG.findall(given):
+    if given is None:
+        if required:
+            raise PreconditionRequired
+        return
+    is_list = all(_TAG.fullmatch(tag.strip()) for tag in given.split(","))  # no tag of ours holds a comma
+    if given.strip() != "*" and not (is_list and etag in _TAG.findall(given)):
         raise PreconditionFailed
 
 

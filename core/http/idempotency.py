@@ -15,9 +15,10 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
 
-from core.errors import AppError, Conflict, Invalid, Malformed, Overloaded, Unavailable
+from core.errors import AppError, Conflict, Invalid, Malformed, Unavailable
 from core.idempotency import LEASE_S, Answer, IdempotencyKeys
 from core.ids import new_id
+from core.security.secret_box import SecretBox
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -47,15 +48,23 @@ REFUSALS = (IdempotencyMismatch, IdempotencyInProgress)  # for `responses(...)` 
 
 
 class Idempotency:
-    """What all requests of a module share: where keys lie, and the secrets of fingerprints (the first writes)."""
+    """What all requests of a module share: where keys lie, and the secrets of what is kept (the first writes)."""
 
     def __init__(self, keys: IdempotencyKeys, secrets: Sequence[bytes], *, renew_every_s: float = LEASE_S / 3) -> None:
         self.keys, self._secrets, self._renew_every_s = keys, tuple(secrets), renew_every_s
+        self._box = SecretBox([hmac.digest(secret, b"answers", "sha256") for secret in secrets])
 
     def fingerprints(self, parts: object) -> list[str]:
         """Under every secret. An HMAC: the hash of a body with a password in it would invite guessing."""
         message = json.dumps(parts, sort_keys=True).encode()
         return [hmac.digest(secret, message, "sha256").hex() for secret in self._secrets]
+
+    def sealed(self, answer: Answer, key: str) -> Answer:
+        """As it is kept: an answer may hold a secret that is shown once, or a link that works for anybody."""
+        return answer.model_copy(update={"body": self._box.seal(answer.body.encode(), key)})
+
+    def opened(self, answer: Answer, key: str) -> Answer:
+        return answer.model_copy(update={"body": self._box.open(answer.body, key).decode()})
 
     @asynccontextmanager
     async def held(self, key: str, holder: str) -> AsyncIterator[None]:
@@ -98,7 +107,7 @@ class Once:
         if claim.body_hash not in hashes:
             raise IdempotencyMismatch(pointer=f"/{NAME}")
         if claim.response is not None:
-            return _rendered(claim.response, replayed=True)
+            return _rendered(shared.opened(claim.response, row), replayed=True)
         if claim.holder != me:
             raise IdempotencyInProgress
         try:
@@ -111,7 +120,7 @@ class Once:
             raise
         answer = self._answer(body)
         with suppress(Unavailable):  # it is done all the same; a repeat will find what is there
-            await shared.keys.finish(row, claim.command_id, answer)
+            await shared.keys.finish(row, claim.command_id, shared.sealed(answer, row))
         return _rendered(answer)
 
     def _answer(self, body: BaseModel) -> Answer:
@@ -131,8 +140,8 @@ def once_in(module: str) -> Any:
 
 
 def _without_effect(error: Exception) -> bool:
-    """A refusal, or a full place of our own. After anything else nobody knows how far it got."""
-    return isinstance(error, Overloaded) or (isinstance(error, AppError) and not isinstance(error, Unavailable))
+    """A refusal. After anything else nobody knows how far it got."""
+    return error.is_refusal if isinstance(error, Unavailable) else isinstance(error, AppError)
 
 
 def _rendered(answer: Answer, *, replayed: bool = False) -> Response:

@@ -23,6 +23,7 @@ STATUS: Mapping[type[AppError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.PreconditionFailed: 412,
+    errors.PreconditionRequired: 428,
     errors.TooLarge: 413,
     errors.TooLong: 414,
     errors.HeadersTooLarge: 431,
@@ -30,6 +31,7 @@ STATUS: Mapping[type[AppError], int] = {
     errors.RangeUnsatisfiable: 416,
     errors.TimedOut: 408,
     errors.TooMany: 429,
+    errors.UpstreamFailed: 502,
     errors.Unavailable: 503,
 }
 

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -76,6 +77,8 @@ class RequestContext:
 
         try:
             await self.app(scope, taken, answer)
+        except ClientDisconnect:  # in the middle of a body: nobody is left to be answered
+            return
         except Exception as error:
             response = self.render(error)
             if response.status_code >= 500 and response.status_code != 503:

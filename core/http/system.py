@@ -69,6 +69,7 @@ async def _readiness(container: Any) -> Readiness:
     }
     if container.settings().needs_storage:
         probes["storage"] = container.files().ping
+    probes |= container.neighbours()
     found = dict(zip(probes, await asyncio.gather(*map(_checked, probes.values())), strict=True))
     if found["mongo"].status != "ok" or container.stopping()():
         return Readiness(status="unavailable", checks=found)

@@ -1,10 +1,10 @@
 """Secrets of a data folder, made once: on one's own machine nobody has to invent any."""
 
 import base64
+import fcntl
 import os
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -25,22 +25,16 @@ def _made() -> dict[str, str]:
 
 def local_secrets(data_dir: Path) -> Mapping[str, str]:
     """Those of this folder, mode 0600; safe when several processes start together."""
-    path = data_dir / FILE
-    found = _read(path)
-    missing = {name: value for name, value in _made().items() if name not in found}
-    if missing:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.writelines(f"{name}={value}\n" for name, value in {**found, **missing}.items())
-        if found:  # a folder of an earlier version: what it has stays
-            draft.replace(path)
-        else:
-            with suppress(FileExistsError):  # another process was first; its secrets are the secrets
-                os.link(draft, path)
-            draft.unlink()
-        found = _read(path)
-    return found
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(data_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the first process makes what is missing, the others read it
+        text = file.read()
+        found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        missing = {name: value for name, value in _made().items() if name not in found}
+        if missing:
+            end_of_line = "" if text.endswith("\n") or not text else "\n"
+            file.write(end_of_line + "".join(f"{name}={value}\n" for name, value in missing.items()))
+        return found | missing
 
 
 def with_local_secrets(settings: Settings) -> Settings:
@@ -50,9 +44,3 @@ def with_local_secrets(settings: Settings) -> Settings:
         return settings
     made = local_secrets(settings.data_dir)
     return settings.model_copy(update={name: SecretStr(made[name.upper()]) for name in unset})
-
-
-def _read(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    return dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)

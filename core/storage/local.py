@@ -4,10 +4,11 @@ import asyncio
 import hmac
 import os
 import shutil
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,19 @@ URL_PATH = "/local-files"
 _DRAFTS = ".drafts"
 
 
+class NotOurKey(FileMissing, ValueError):
+    """It would lead out of the folder, so nothing lies there."""
+
+
 class LocalFileStore:
     """FileStore in a folder: written under another name, synced, then renamed."""
 
     def __init__(self, root: Path, url_keys: Sequence[bytes]) -> None:
         self._root, self._url_keys = root, tuple(url_keys)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+
+    def at(self, bucket: str) -> "LocalFileStore":
+        return self  # one folder stands for every bucket
 
     async def open(self) -> None:
         await self._run((self._root / _DRAFTS).mkdir, 0o777, True, True)
@@ -44,12 +52,14 @@ class LocalFileStore:
     async def put(self, key: str, source: BinaryIO, content_type: str) -> None:
         await self._run(self._put, key, source)
 
-    async def get(self, key: str, target: Path) -> None:
-        await self._run(shutil.copyfile, self._path(key), target)
+    async def get(self, key: str, target: Path, *, etag: str | None = None) -> None:
+        await self._run(self._copy, key, target, etag)
 
     @asynccontextmanager
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        file = await self._run(_opened, self._path(key))
+    async def read(
+        self, key: str, start: int = 0, end: int | None = None, *, etag: str | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        file = await self._run(self._open, key, etag)
 
         async def chunks() -> AsyncIterator[bytes]:
             left = None if end is None else end - start + 1
@@ -72,32 +82,74 @@ class LocalFileStore:
             await self._run(partial(self._path(key).unlink, missing_ok=True))
 
     async def list_files(self, prefix: str) -> AsyncIterator[StoredFile]:
-        for key in await self._run(self._keys, prefix):
-            try:
-                yield await self.stat(key)
-            except FileMissing:
-                continue  # deleted meanwhile
+        found, _ = await self.page(prefix, "", sys.maxsize)
+        for file in found:
+            yield file
+
+    async def page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredFile], bool]:
+        keys = [key for key in await self._run(self._keys, prefix) if key > after]
+        found = []
+        for key in keys[:limit]:
+            with suppress(FileMissing):  # deleted meanwhile
+                found.append(await self.stat(key))
+        return found, len(keys) > limit
 
     async def url(self, key: str, *, expires_s: int, headers: Mapping[str, str]) -> str:
-        expires = int(time.time()) + expires_s
-        query = {"expires": str(expires), **{name.lower(): value for name, value in headers.items()}}
-        query["signature"] = _signature(self._url_keys[0], key, query)
-        return f"{URL_PATH}/{quote(key)}?{urlencode(query)}"
+        return self._link(key, expires_s, {name.lower(): value for name, value in headers.items()})
 
-    def url_allows(self, key: str, query: Mapping[str, str]) -> bool:
-        """Whether this link was made by `url` and is still good."""
+    @property
+    def in_parts(self) -> None:
+        return None  # nobody resumes an upload to his own disk
+
+    async def put_url(self, key: str, *, size: int, content_type: str, expires_s: int) -> str:
+        return self._link(key, expires_s, {"method": "PUT", "content-length": str(size), "content-type": content_type})
+
+    async def copy(self, source: str, target: str, content_type: str) -> None:
+        await self._run(self._copy_file, source, target)
+
+    async def receive(self, key: str, chunks: AsyncIterator[bytes]) -> str:
+        """Stores what comes in, whole or not at all; its etag."""
+        draft = self._root / _DRAFTS / random_token()
+        file = await self._run(draft.open, "xb")
+        try:
+            async for chunk in chunks:
+                await self._run(file.write, chunk)
+            await self._run(self._settle, file, self._path(key))
+        finally:
+            file.close()
+            draft.unlink(missing_ok=True)
+        return (await self.stat(key)).etag
+
+    def url_allows(self, key: str, query: Mapping[str, str], method: str = "GET") -> bool:
+        """Whether this link was made here, for this method, and is still good."""
         given = query.get("signature", "")
         rest = {name: value for name, value in query.items() if name != "signature"}
         genuine = any(
             hmac.compare_digest(given.encode(), _signature(url_key, key, rest).encode()) for url_key in self._url_keys
         )
-        return genuine and int(rest.get("expires", "0")) > time.time()
+        return genuine and int(rest.get("expires", "0")) > time.time() and rest.get("method", "GET") == method
+
+    def _link(self, key: str, expires_s: int, query: Mapping[str, str]) -> str:
+        query = {"expires": str(int(time.time()) + expires_s), **query}
+        signature = _signature(self._url_keys[0], key, query)
+        return f"{URL_PATH}/{quote(key)}?{urlencode({**query, 'signature': signature})}"
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
         if not key or any(part in {"", ".", "..", _DRAFTS} or "\0" in part for part in parts):
-            raise ValueError("not a key of ours")
+            raise NotOurKey("not a key of ours")
         return self._root.joinpath(*parts)
+
+    def _open(self, key: str, etag: str | None) -> BinaryIO:
+        file = self._path(key).open("rb")
+        if etag is not None and etag != _etag(os.fstat(file.fileno())):
+            file.close()
+            raise FileMissing
+        return file
+
+    def _copy(self, key: str, target: Path, etag: str | None) -> None:
+        with self._open(key, etag) as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, CHUNK_BYTES)
 
     def _put(self, key: str, source: BinaryIO) -> None:
         path, draft = self._path(key), self._root / _DRAFTS / random_token()
@@ -105,16 +157,23 @@ class LocalFileStore:
             source.seek(0)
             with draft.open("xb") as file:
                 shutil.copyfileobj(source, file, CHUNK_BYTES)
-                file.flush()
-                os.fsync(file.fileno())
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.replace(path)
+                self._settle(file, path)
         finally:
             draft.unlink(missing_ok=True)
 
+    def _settle(self, file: BinaryIO, path: Path) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(file.name).replace(path)
+
+    def _copy_file(self, source: str, target: str) -> None:
+        with self._open(source, None) as file:
+            self._put(target, file)
+
     def _stat(self, key: str) -> StoredFile:
         found = self._path(key).stat()
-        return StoredFile(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+        return StoredFile(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC), _etag(found))
 
     def _keys(self, prefix: str) -> list[str]:
         folder = self._root / prefix.rpartition("/")[0]
@@ -130,8 +189,8 @@ def _signature(url_key: bytes, key: str, query: Mapping[str, str]) -> str:
     return hmac.digest(url_key, text.encode(), "sha256").hex()
 
 
-def _opened(path: Path) -> BinaryIO:
-    return path.open("rb")
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _translated(work: Callable[[], T]) -> T:

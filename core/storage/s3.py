@@ -1,11 +1,12 @@
 """S3 through boto3, in threads of its own."""
 
 import asyncio
+import copy
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -13,17 +14,21 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from core.storage.base import CHUNK_BYTES, FileMissing, StorageUnavailable, StoredFile
+from core.storage.base import CHUNK_BYTES, BucketUnreadable, FileMissing, StorageUnavailable, StoredFile
 
 if TYPE_CHECKING:
+    from boto3.session import Session
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 log = structlog.get_logger("storage")
 T = TypeVar("T")
 
-THREADS = 16
+THREADS, PAGE = 16, 1000
 WAIT_FOR_THREAD_S = 2.0
-_MISSING = {"NoSuchKey", "404", "NotFound"}
+PATIENCE_S = 60.0  # S3 copies some 100 MB a second
+_MISSING = {"NoSuchKey", "NoSuchUpload", "404", "NotFound", "PreconditionFailed", "412"}
+_UNREADABLE = {301, 400, 403, 404}  # as the status of a listing
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,23 @@ class S3FileStore:
 
     def __init__(self, options: S3Options) -> None:
         self._options = options
+        self._session: Session | None = None  # shared: each would read the description of S3 again
         self._client: S3Client | None = None
         self._signer: S3Client | None = None
+        self._patient: S3Client | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self._places = asyncio.Semaphore(THREADS)
+
+    def at(self, bucket: str) -> "S3FileStore":
+        other = copy.copy(self)  # clients and threads are shared
+        other._options = replace(self._options, bucket=bucket)
+        return other
 
     async def open(self) -> None:
         await self._run(self._connect)
 
     async def close(self) -> None:
-        for client in (self._client, self._signer):
+        for client in (self._client, self._signer, self._patient):
             if client is not None:
                 client.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -65,13 +77,15 @@ class S3FileStore:
     async def put(self, key: str, source: BinaryIO, content_type: str) -> None:
         await self._run(lambda: self._put(key, source, content_type))
 
-    async def get(self, key: str, target: Path) -> None:
-        await self._run(lambda: self._get(key, target))
+    async def get(self, key: str, target: Path, *, etag: str | None = None) -> None:
+        await self._run(lambda: self._get(key, target, etag))
 
     @asynccontextmanager
-    async def read(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def read(
+        self, key: str, start: int = 0, end: int | None = None, *, etag: str | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         span = f"bytes={start}-{'' if end is None else end}"
-        get = functools.partial(self._s3.get_object, Bucket=self._options.bucket, Key=key)
+        get = self._getting(key, etag)
         # A range of an empty object is an error, so the whole is asked for without one.
         answer = await self._run(get if start == 0 and end is None else functools.partial(get, Range=span))
         body = answer["Body"]
@@ -87,7 +101,7 @@ class S3FileStore:
 
     async def stat(self, key: str) -> StoredFile:
         head = await self._run(lambda: self._s3.head_object(Bucket=self._options.bucket, Key=key))
-        return StoredFile(key, head["ContentLength"], head["LastModified"])
+        return StoredFile(key, head["ContentLength"], head["LastModified"], head["ETag"].strip('"'))
 
     async def delete(self, keys: Sequence[str]) -> None:
         # One by one: the checksum that DeleteObjects wants differs between S3 servers.
@@ -95,24 +109,19 @@ class S3FileStore:
             await self._run(functools.partial(self._s3.delete_object, Bucket=self._options.bucket, Key=key))
 
     async def list_files(self, prefix: str) -> AsyncIterator[StoredFile]:
-        after = ""
-        while True:
-            page = await self._run(
-                functools.partial(
-                    self._s3.list_objects_v2, Bucket=self._options.bucket, Prefix=prefix, StartAfter=after
-                )
-            )
-            found = page.get("Contents", [])
-            for item in found:
-                yield StoredFile(item["Key"], item["Size"], item["LastModified"])
-            if not page["IsTruncated"]:
-                return
-            after = found[-1]["Key"]
+        after, more = "", True
+        while more:
+            found, more = await self.page(prefix, after, PAGE)
+            for file in found:
+                yield file
+                after = file.key
+
+    async def page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredFile], bool]:
+        return await self._run(lambda: self._page(prefix, after, limit))
 
     async def url(self, key: str, *, expires_s: int, headers: Mapping[str, str]) -> str:
         params = {f"Response{name.replace('-', '')}": value for name, value in headers.items()}
-        assert self._signer is not None, "open() comes first"
-        return self._signer.generate_presigned_url(
+        return self.signer.generate_presigned_url(
             "get_object", Params={"Bucket": self._options.bucket, "Key": key, **params}, ExpiresIn=expires_s
         )
 
@@ -121,15 +130,30 @@ class S3FileStore:
         assert self._client is not None, "open() comes first"
         return self._client
 
-    def _connect(self) -> None:
-        self._client = self._make(self._options.endpoint_url)
-        self._signer = self._make(self._options.public_endpoint_url or self._options.endpoint_url)
+    @property
+    def signer(self) -> "S3Client":
+        assert self._signer is not None, "open() comes first"
+        return self._signer
 
-    def _make(self, endpoint: str | None) -> "S3Client":
+    @property
+    def patient(self) -> "S3Client":
+        """For what S3 does with a whole object before it answers; made when it is first needed."""
+        if self._patient is None:
+            self._patient = self._make(self._options.endpoint_url, read_timeout_s=PATIENCE_S)
+        return self._patient
+
+    def _connect(self) -> None:
         import boto3  # 100 ms of CPU: paid when the store is opened
 
+        self._session, options = boto3.session.Session(), self._options
+        self._client = self._make(options.endpoint_url)
+        public = options.public_endpoint_url or options.endpoint_url
+        self._signer = self._client if public == options.endpoint_url else self._make(public)
+
+    def _make(self, endpoint: str | None, *, read_timeout_s: float | None = None) -> "S3Client":
+        assert self._session is not None, "open() comes first"
         options = self._options
-        return boto3.session.Session().client(
+        return self._session.client(
             "s3",
             endpoint_url=endpoint,
             region_name=options.region,
@@ -138,10 +162,11 @@ class S3FileStore:
             config=Config(
                 signature_version="s3v4",
                 connect_timeout=2,
-                read_timeout=options.read_timeout_s,
+                read_timeout=read_timeout_s or options.read_timeout_s,
                 retries={"total_max_attempts": options.attempts, "mode": "standard"},
                 max_pool_connections=THREADS,
-                s3={"addressing_style": "path" if options.endpoint_url else "auto"},
+                # Signing a payload reads it twice more, here and there; TLS guards it where it matters.
+                s3={"addressing_style": "path" if options.endpoint_url else "auto", "payload_signing_enabled": False},
                 # Not every S3 server knows the checksums that newer clients add by default.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
@@ -152,14 +177,32 @@ class S3FileStore:
         source.seek(0)  # streamed from disk by the client
         self._s3.put_object(Bucket=self._options.bucket, Key=key, Body=source, ContentType=content_type)
 
-    def _get(self, key: str, target: Path) -> None:
-        body = self._s3.get_object(Bucket=self._options.bucket, Key=key)["Body"]
+    def _getting(self, key: str, etag: str | None) -> "functools.partial[GetObjectOutputTypeDef]":
+        get = functools.partial(self._s3.get_object, Bucket=self._options.bucket, Key=key)
+        return get if etag is None else functools.partial(get, IfMatch=f'"{etag}"')
+
+    def _get(self, key: str, target: Path, etag: str | None) -> None:
+        body = self._getting(key, etag)()["Body"]
         try:
             with target.open("wb") as file:
                 for chunk in body.iter_chunks(CHUNK_BYTES):
                     file.write(chunk)
         finally:
             body.close()
+
+    def _page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredFile], bool]:
+        bucket = self._options.bucket
+        try:
+            page = self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit)
+        except ClientError as cause:
+            if cause.response["ResponseMetadata"]["HTTPStatusCode"] in _UNREADABLE:
+                raise BucketUnreadable from cause
+            raise
+        found = [
+            StoredFile(item["Key"], item["Size"], item["LastModified"], item["ETag"].strip('"'))
+            for item in page.get("Contents", [])
+        ]
+        return found, page["IsTruncated"] and bool(found)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:

@@ -13,8 +13,9 @@ from app.container import Container, build_container
 from app.runtime import migrate
 from app.server import create_app
 from core.config import Settings
+from core.security.egress import EgressClient
 from core.security.ratelimit import Limiter, MemoryBuckets
-from tests.clients import Person
+from tests.clients import API_KEY, PRIVATE_TOKEN, SIGNING_SECRET, Person, Service
 from tests.idempotency_twin import IdempotencyKeysTwin
 from tests.mongomock_client import MockClient
 from tests.sessions_twin import SessionCacheTwin, SessionsTwin
@@ -47,6 +48,11 @@ class NoRedis:
         """Nothing is open."""
 
 
+async def to_the_internet(host: str, port: int) -> list[str]:
+    """Stands for DNS: every name is public, and nothing is called in this tier."""
+    return ["93.184.215.14"]
+
+
 @pytest.fixture
 def settings(tmp_path: Path, signing_key: Path) -> Settings:
     return Settings(
@@ -56,7 +62,11 @@ def settings(tmp_path: Path, signing_key: Path) -> Settings:
         redis_url=SecretStr("redis://nowhere.invalid"),
         storage_backend="local",
         jwt_private_keys=(str(signing_key),),
+        private_tokens=SecretStr(PRIVATE_TOKEN),
+        scan_signing_secret=SecretStr(SIGNING_SECRET),
         max_upload_bytes=2_000_000,
+        api_key=SecretStr(API_KEY),
+        cache_ttl_seconds=0,
     )
 
 
@@ -70,8 +80,17 @@ async def container(settings: Settings) -> AsyncIterator[Container]:
     container.users.sessions.override(providers.Singleton(SessionsTwin, container.clock))
     container.users.session_cache.override(providers.Singleton(SessionCacheTwin))
     container.documents.runs.override(providers.Singleton(RunsTwin, container.documents.policy, container.clock))
-    for module in (container.users, container.folders, container.documents):
+    for module in (
+        container.users,
+        container.folders,
+        container.documents,
+        container.scans,
+        container.products,
+        container.webhooks,
+    ):
         module.idempotency_keys.override(providers.Singleton(IdempotencyKeysTwin, container.clock))
+    container.products.subscribers.override(())  # the relay works on the database's own time
+    container.egress.override(providers.Singleton(EgressClient, to_the_internet))
     await migrate(container)  # unique indexes decide in mongomock too
     yield container
     container.unwire()
@@ -86,6 +105,12 @@ async def http(container: Container) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(transport=transport, base_url="http://dossier.test") as client,
     ):
         yield client
+
+
+@pytest.fixture
+def shop(http: httpx.AsyncClient) -> Service:
+    """Another service."""
+    return Service(http)
 
 
 @pytest.fixture

@@ -76,13 +76,17 @@ async def test_a_handler_that_takes_too_long_is_ended(
         assert answer.headers["retry-after"] == "5"
 
 
-async def test_an_upload_is_not_hurried(container: Container, opened: Open, ada: Person) -> None:
-    class SlowCheck(type(container.documents.upload_check())):  # type: ignore[misc]
-        async def check(self, *given: Any) -> Any:
-            await asyncio.sleep(0.5)
-            return await super().check(*given)
+async def test_an_upload_is_not_hurried(
+    container: Container, opened: Open, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = container.files()
+    put = store.put
 
-    container.documents.upload_check.override(SlowCheck())
+    async def slow(*given: Any) -> None:
+        await asyncio.sleep(0.5)
+        await put(*given)
+
+    monkeypatch.setattr(store, "put", slow)
     async with opened(Deadlines(answer_s=0.3)) as http:
         sent = {"file": ("a.pdf", pdfs.pdf(["x"]))}
         assert (await http.post("/documents/upload", files=sent, headers=ada.auth)).status_code == 201

@@ -16,7 +16,14 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/documents/{document_id}/process"): {"json": {}},
     ("post", "/documents/{document_id}/cancel"): {},
     ("post", "/folders"): {"json": {"name": "new"}},
+    ("post", "/folders/sync"): {"json": {}},
     ("patch", "/folders/{folder_id}"): {"json": {"name": "stolen"}},
+    ("post", "/webhooks"): {"json": {"url": "https://hooks.example.com/", "events": ["document.completed"]}},
+    ("patch", "/webhooks/{webhook_id}"): {"json": {"status": "disabled"}},
+    ("post", "/webhooks/{webhook_id}/test"): {},
+    ("post", "/webhooks/{webhook_id}/rotate-secret"): {},
+    ("post", "/webhooks/{webhook_id}/recover"): {"json": {"since": "2026-01-31T10:00:00Z"}},
+    ("post", "/webhooks/deliveries/{delivery_id}/redeliver"): {},
     ("post", "/users/me/password"): {"json": {"current_password": "x" * 12, "new_password": "y" * 12}},
     ("post", "/auth/logout"): {},
     ("post", "/auth/logout-all"): {},
@@ -30,7 +37,7 @@ async def operations(http: httpx.AsyncClient) -> list[tuple[str, str]]:
         (method, path)
         for path, item in spec["paths"].items()
         for method, operation in item.items()
-        if operation["security"] == [{"bearer": []}]
+        if {"bearer": []} in operation["security"]
     ]
 
 
@@ -40,6 +47,11 @@ async def adas(http: httpx.AsyncClient, ada: Person) -> dict[str, str]:
     folder = (await ada.post("/folders", json={"name": "Private"})).json()["folder_id"]
     document = await ada.uploaded(pdfs.pdf(["private"]), folder_id=folder)
     ids = {"folder_id": folder, "document_id": document["document_id"]}
+    await ada.post("/folders", json={"name": "Scanned", "source": "s3://dossier/private/"})
+    ids["sync_id"] = (await ada.post("/folders/sync")).json()["sync_id"]
+    wanted = {"url": "https://hooks.example.com/", "events": ["document.completed"]}
+    ids["webhook_id"] = (await ada.post("/webhooks", json=wanted)).json()["webhook_id"]
+    ids["delivery_id"] = (await ada.post(f"/webhooks/{ids['webhook_id']}/test")).json()["delivery_id"]
     sessions = await ada.get("/auth/sessions")
     if sessions.status_code == 200:
         ids["session_id"] = sessions.json()["items"][0]["session_id"]

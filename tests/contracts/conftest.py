@@ -11,9 +11,11 @@ from app.documents.adapter.mongo_runs import MongoRuns
 from app.documents.domain.ports import Runs
 from app.documents.domain.run_policy import RunPolicy
 from app.folders.adapter import mongo as folders_mongo
+from app.products.adapter import mongo as products_mongo
 from app.users.adapter import mongo as users_mongo
 from app.users.adapter.mongo import MongoSessions
 from app.users.domain.ports import Sessions
+from app.webhooks.adapter import mongo as webhooks_mongo
 from core.clock import utc_now
 from core.ids import random_token
 from core.local.stack import LocalServers
@@ -26,6 +28,8 @@ RECORDS = {
     "users": users_mongo.RECORDS,
     "folders": folders_mongo.RECORDS,
     "documents": documents_mongo.RECORDS,
+    "products": products_mongo.RECORDS,
+    "webhooks": webhooks_mongo.RECORDS,
 }
 
 

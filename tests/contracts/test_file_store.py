@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from core.local.stack import LocalServers
-from core.storage.base import FileMissing, FileStore, StorageUnavailable
+from core.storage.base import BucketUnreadable, FileMissing, FileStore, StorageUnavailable
 from core.storage.local import LocalFileStore
 from core.storage.s3 import S3FileStore, S3Options
 
@@ -85,6 +85,36 @@ async def test_what_is_not_there_is_missing(store: FileStore, tmp_path: Path) ->
     await store.delete(["_dossier/t/none"])
 
 
+async def test_another_version_is_missing(store: FileStore, tmp_path: Path) -> None:
+    key = "imports/$a b/ü.pdf"
+    await store.put(key, io.BytesIO(b"one"), "text/plain")
+    etag = (await store.stat(key)).etag
+    assert [file.etag async for file in store.list_files("imports/$a b/")] == [etag]
+    async with store.read(key, 1, 2, etag=etag) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == b"ne"
+    await store.get(key, tmp_path / "copy", etag=etag)
+    assert (tmp_path / "copy").read_bytes() == b"one"
+
+    await store.put(key, io.BytesIO(b"two"), "text/plain")
+    with pytest.raises(FileMissing):
+        await store.get(key, tmp_path / "copy", etag=etag)
+    with pytest.raises(FileMissing):
+        async with store.read(key, etag=etag):
+            """Nothing is opened."""
+
+
+async def test_the_same_store_reads_another_bucket(store: FileStore, servers: LocalServers) -> None:
+    await store.put("imports/at.txt", io.BytesIO(b"x"), "text/plain")
+    same = store.at(servers.s3_bucket)
+    assert await whole(same, "imports/at.txt") == b"x"
+    if isinstance(store, S3FileStore):
+        elsewhere = store.at("elsewhere")
+        assert "/elsewhere/imports/at.txt?" in await elsewhere.url("imports/at.txt", expires_s=60, headers={})
+        with pytest.raises((FileMissing, StorageUnavailable)):
+            await whole(elsewhere, "imports/at.txt")
+        assert await whole(store, "imports/at.txt") == b"x"
+
+
 async def test_lists_hold_all_keys_of_a_prefix_in_order(store: FileStore) -> None:
     keys = [f"_dossier/list/{number:04d}" for number in range(25)]
     for key in (*reversed(keys), "_dossier/listing"):
@@ -93,6 +123,30 @@ async def test_lists_hold_all_keys_of_a_prefix_in_order(store: FileStore) -> Non
     await store.delete(keys[:20])
     assert [file.key async for file in store.list_files("_dossier/list/")] == keys[20:]
     assert [file.key async for file in store.list_files("_dossier/nothing/")] == []
+
+
+async def test_a_listing_goes_on_behind_any_key(store: FileStore) -> None:
+    keys = [f"_dossier/page/{number:02}" for number in range(5)]
+    for key in (*keys, "page-after"):
+        await store.put(key, io.BytesIO(b"x"), "text/plain")
+    first, more = await store.page("_dossier/page/", "", 3)
+    assert ([file.key for file in first], more) == (keys[:3], True)
+    rest, more = await store.page("_dossier/page/", first[-1].key, 3)
+    assert ([file.key for file in rest], more) == (keys[3:], False)
+    assert rest[0].etag == (await store.stat(keys[3])).etag
+    assert await store.page("_dossier/page/", keys[-1], 3) == ([], False)
+    behind, _ = await store.page("", "_dossier/\U0010ffff", 1000)  # how a scan passes over what is ours
+    assert "page-after" in [file.key for file in behind]
+    assert not [file.key for file in behind if file.key.startswith("_dossier/")]
+    await store.delete([*keys, "page-after"])
+
+
+async def test_a_bucket_that_is_not_there_cannot_be_read(servers: LocalServers) -> None:
+    store = S3FileStore(s3_options(servers))
+    await store.open()
+    with pytest.raises(BucketUnreadable):
+        await store.at("missing-bucket").page("", "", 3)
+    await store.close()
 
 
 async def test_a_link_carries_the_headers_of_its_answer(store: FileStore) -> None:

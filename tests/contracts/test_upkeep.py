@@ -10,7 +10,7 @@ import pytest
 
 from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
 from app.documents.application.upkeep import Upkeep
-from app.documents.domain.document import Document, RunResult, new_original_key, result_prefix
+from app.documents.domain.document import Document, RunResult, Source, new_original_key, result_prefix
 from app.documents.domain.ports import Runs
 from core.clock import utc_now
 from core.ids import new_id
@@ -99,6 +99,7 @@ async def test_a_deleted_document_loses_its_objects_then_its_record(
     upkeep: Upkeep, runs: Runs, files: LocalFileStore
 ) -> None:
     made, other = await document(files), await document(files)
+    await ask(runs, made)
     await put(files, result_prefix(made.id, 1) + "text.txt")
     assert await runs.remove(made.id, OWNER)
     await upkeep.remove_deleted()
@@ -108,3 +109,27 @@ async def test_a_deleted_document_loses_its_objects_then_its_record(
     await rows.update_one({"_id": made.id}, {"$set": {"outbox": []}})
     await upkeep.remove_deleted()
     assert await rows.count_documents({"_id": made.id}) == 0
+
+
+async def test_a_deleted_scanned_document_loses_its_results_and_never_the_hosts_object(
+    upkeep: Upkeep, runs: Runs, files: LocalFileStore
+) -> None:
+    hosts = await put(files, "imports/a.pdf", age_s=OLD_S)
+    source = Source(folder_id="fld_1", bucket="imports", path=hosts, etag="e", generation=1, created_generation=1)
+    now = utc_now()
+    made = Document(
+        id=new_id("doc"), owner_id=OWNER, filename="a.pdf", content_type="application/pdf", size=1, sha256=None,
+        key=hosts, source=source, created_at=now, updated_at=now,
+    )  # fmt: skip
+    await MongoDocuments(utc_now).add(made)
+    await ask(runs, made)
+    await put(files, result_prefix(made.id, 1) + "text.txt")
+    later = await put(files, result_prefix(made.id, 2) + "text.txt")  # of the document that a scan brought back
+    assert await runs.remove(made.id, OWNER)
+    await upkeep.remove_deleted()
+    assert await keys(files) == {later}
+    await upkeep.remove_orphans()
+    assert await keys(files) == set()
+    assert (await files.stat(hosts)).size == 1
+    assert await DocumentRecord.get_pymongo_collection().count_documents({"_id": made.id}) == 1
+    assert await MongoDocuments(utc_now).removed(10) == {}

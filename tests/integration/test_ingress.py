@@ -21,7 +21,7 @@ from core.config import Settings
 from core.http.receiving import Deadlines
 from core.ids import random_token
 from core.local.stack import LocalServers
-from tests.clients import PASSWORD
+from tests.clients import PASSWORD, PRIVATE_TOKEN, SIGNING_SECRET
 from tests.integration.running import free_port
 
 SHORT = Deadlines(silence_s=0.3, body_s=0.6)
@@ -79,6 +79,7 @@ async def start(servers: LocalServers, signing_key: Path, tmp_path: Path) -> Asy
                 "app_env": "test", "data_dir": tmp_path, "storage_backend": "local", "max_upload_bytes": 50_000_000,
                 "mongo_url": SecretStr(servers.mongo_url), "mongo_db": f"t{random_token(48)}",
                 "redis_url": SecretStr(redis_url or servers.redis_url), "jwt_private_keys": (str(signing_key),),
+                "private_tokens": SecretStr(PRIVATE_TOKEN), "scan_signing_secret": SecretStr(SIGNING_SECRET),
             }  # fmt: skip
             container = build_container(Settings(**{**given, **changed}), "api")
             own_keys = random_token(96).encode()  # buckets of one test are not those of another

@@ -30,7 +30,7 @@ from core.mongo import MongoUnavailable
 from core.security.keys import ensure_local_signing_key
 from core.security.tokens import TokenCodec, load_signing_keys
 from tests.api.conftest import RecordedWakeUps
-from tests.clients import PASSWORD, Person, problem
+from tests.clients import PASSWORD, PRIVATE_TOKEN, SIGNING_SECRET, Person, problem
 
 GRACE_S = 1
 
@@ -52,6 +52,8 @@ async def container(own: LocalServers, tmp_path: Path, signing_key: Path) -> Asy
         redis_url=SecretStr(own.redis_url),
         storage_backend="local",
         jwt_private_keys=(str(signing_key),),
+        private_tokens=SecretStr(PRIVATE_TOKEN),
+        scan_signing_secret=SecretStr(SIGNING_SECRET),
         refresh_grace_seconds=GRACE_S,
         rate_limit_per_minute=0,
     )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.documents.adapter.schemas import ContentUrl, DocumentRead, DocumentUpdate
-from app.documents.adapter.upload import FORM_OVERHEAD_BYTES, UploadForm, UploadGate, contents, received
+from app.documents.adapter.upload import FORM_OVERHEAD_BYTES, UploadFields, UploadGate, contents, received
 from app.documents.application.library import Library
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import (
@@ -97,7 +97,7 @@ ListFilters = Annotated[Filters, Depends(_filters)]
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {"multipart/form-data": {"schema": {**UploadForm.model_json_schema(), "required": ["file"]}}},
+        "content": {"multipart/form-data": {"schema": {**UploadFields.model_json_schema(), "required": ["file"]}}},
     }
 }
 
@@ -128,11 +128,11 @@ async def upload_document(
         document, is_new = await library.upload(principal.id, upload, command_id)
         response.status_code = 201 if is_new else 200
         response.headers["Location"] = f"/documents/{document.id}"
-        response.headers["ETag"] = _etag(document)
+        response.headers["ETag"] = document_etag(document)
         return DocumentRead.of(document)
 
     async with received(request, gate, settings.max_upload_bytes) as upload:
-        return await once(await contents(upload) if once.key else None, create)
+        return await once(contents(upload) if once.key else None, create)
 
 
 @router.get(
@@ -177,7 +177,7 @@ async def get_document(
 ) -> Any:
     """One document."""
     document = await library.get(principal.id, document_id)
-    return answer_with_etag(request, response, _etag(document), DocumentRead.of(document))
+    return answer_with_etag(request, response, document_etag(document), DocumentRead.of(document))
 
 
 @router.patch(
@@ -195,9 +195,9 @@ async def change_document(
     library: CurrentLibrary,
 ) -> DocumentRead:
     """Change name, folder, external id or metadata. With `If-Match` only where it has not changed since you read it."""
-    demand: Callable[[Document], None] = lambda found: demand_match(request, _etag(found))  # noqa: E731
+    demand: Callable[[Document], None] = lambda found: demand_match(request, document_etag(found))  # noqa: E731
     document = await library.change(principal.id, document_id, body.fields(), demand)
-    response.headers["ETag"] = _etag(document)
+    response.headers["ETag"] = document_etag(document)
     return DocumentRead.of(document)
 
 
@@ -220,7 +220,7 @@ async def download_document(
 ) -> Response:
     """The original bytes, as an attachment. One byte range per request."""
     document = await library.get(principal.id, document_id)
-    etag = f'"{document.sha256}"' if document.sha256 else etag_of(document.key)
+    etag = f'"{document.sha256}"' if document.sha256 else etag_of(document.id, document.version)
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-store"}
     if not_modified(request, etag):
         return Response(status_code=304, headers=headers)
@@ -254,7 +254,7 @@ async def content_url(
     return ContentUrl(url=await library.url(document, expires_s=CONTENT_URL_S, headers=headers), expires_at=expires_at)
 
 
-def _etag(document: Document) -> str:
+def document_etag(document: Document) -> str:
     return etag_of(document.id, document.version)
 
 

@@ -1,11 +1,12 @@
 """Documents in MongoDB: the record with its indexes, and what people do with their own. Runs: mongo_runs.py."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, get_args
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from app.documents.adapter.mongo_uploads import UploadRecord
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.ports import Filters, NamedObjects
@@ -15,6 +16,7 @@ from core.mongo import Record, Row, page_of, to_model, translated
 from core.paging import Page, Position
 from core.relay import DeliveryRecord
 
+SCAN_COUNTED = ("folder_id", "generation", "created_generation", "changed_generation", "missing_generation")
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 
 
@@ -64,8 +66,19 @@ class DocumentRecord(Document, Record):
             ),
             IndexModel(  # the sweep: tombstones whose objects are still there
                 [("deleted_at", ASCENDING)],
-                name="removed",
-                partialFilterExpression={"deleted_at": {"$type": "date"}},
+                name="to_purge",
+                partialFilterExpression={"deleted_at": {"$type": "date"}, "purged_at": None},
+            ),
+            IndexModel(  # scans: one document per object; `$exists`, since `$type` is not used by upserts
+                [("source.folder_id", ASCENDING), ("source.path", ASCENDING)],
+                name="source_path",
+                unique=True,
+                partialFilterExpression={"source.path": {"$exists": True}},
+            ),
+            IndexModel(  # scans: what a sync did not see, and its counts from the index alone
+                [(f"source.{name}", ASCENDING) for name in SCAN_COUNTED],
+                name="source_generation",
+                partialFilterExpression={"source.generation": {"$exists": True}},
             ),
         ]
 
@@ -78,7 +91,7 @@ class DocumentKeyRecord(IdempotencyRecord):
     """Keys of requests to this module."""
 
 
-RECORDS = (DocumentRecord, DocumentDeliveryRecord, DocumentKeyRecord)
+RECORDS = (DocumentRecord, DocumentDeliveryRecord, DocumentKeyRecord, UploadRecord)
 
 
 class MongoDocuments:
@@ -123,13 +136,17 @@ class MongoDocuments:
 
     async def purge(self, document_id: str) -> None:
         with translated():
-            gone = {"_id": document_id, "deleted_at": {"$type": "date"}, "outbox.at": {"$exists": False}}
-            await self._rows.delete_one(gone)
+            gone = {"_id": document_id, "deleted_at": {"$type": "date"}}
+            await self._rows.delete_one({**gone, "outbox.at": {"$exists": False}, "source.path": {"$exists": False}})
+            await self._rows.update_one(
+                {**gone, "source.path": {"$exists": True}}, {"$set": {"purged_at": self._clock()}}
+            )
 
-    async def removed(self, limit: int) -> Sequence[str]:
+    async def removed(self, limit: int) -> Mapping[str, int]:
+        waiting = {"deleted_at": {"$type": "date"}, "purged_at": None}
         with translated():
-            cursor = self._rows.find({"deleted_at": {"$type": "date"}}, {"_id": 1}).sort("deleted_at", ASCENDING)
-            return [row["_id"] for row in await cursor.limit(limit).to_list()]
+            cursor = self._rows.find(waiting, {"run.attempt": 1}).sort("deleted_at", ASCENDING)
+            return {row["_id"]: row["run"]["attempt"] for row in await cursor.limit(limit).to_list()}
 
     async def objects_of(self, document_ids: Collection[str]) -> Mapping[str, NamedObjects]:
         asked = {"_id": {"$in": list(document_ids)}, "deleted_at": None}

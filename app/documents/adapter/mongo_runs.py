@@ -42,13 +42,13 @@ class MongoRuns:
         command_id: str | None = None,
     ) -> Document | None:
         statuses = {"$in": list(REQUESTABLE[force])}
-        started = _queued({"run.tries": 0, "run.waits": 0, "run.requested_at": NOW}) | {
+        started = queued({"run.tries": 0, "run.waits": 0, "run.requested_at": NOW}) | {
             "status": "PROCESSING",
-            "version": _plus("$version", 1),
-            "run.processor": _given(processor),
-            "run.options": _given(options),
-            "run.request_id": _given(request_id),
-            "run.command_id": _given(command_id),
+            "version": plus("$version", 1),
+            "run.processor": given(processor),
+            "run.options": given(options),
+            "run.request_id": given(request_id),
+            "run.command_id": given(command_id),
             "run.error": None,
             "run.result": None,
             "run.finished_at": None,
@@ -67,8 +67,8 @@ class MongoRuns:
         claimed = {
             "run.state": "running",
             "run.token": token,
-            "run.worker": _given(worker),
-            "run.tries": _plus("$run.tries", 1),
+            "run.worker": given(worker),
+            "run.tries": plus("$run.tries", 1),
             "run.started_at": NOW,
             "run.locked_until": _later(self._policy.lease_s),
             "run.deadline_at": _later(self._policy.maximum_s),
@@ -86,13 +86,17 @@ class MongoRuns:
         update = {
             "run.locked_until": lease_end,
             "run.progress": {"$max": ["$run.progress", progress]},
-            "run.message": _given(message),
+            "run.message": given(message),
         }
         return await self._matched(_fence(document_id, token), update)
 
+    async def hashed(self, document_id: str, token: str, sha256: str) -> bool:
+        known = {"sha256": sha256, "version": plus("$version", 1), "updated_at": NOW}
+        return await self._matched(_fence(document_id, token), known)
+
     async def complete(self, document_id: str, token: str, result: RunResult) -> bool:
         completed = _ended("COMPLETED") | {
-            "run.progress": 100, "run.message": "", "run.result": _given(result.model_dump(mode="python")),
+            "run.progress": 100, "run.message": "", "run.result": given(result.model_dump(mode="python")),
         }  # fmt: skip
         return await self._ended_by_us(document_id, token, completed, "document.completed")
 
@@ -100,15 +104,15 @@ class MongoRuns:
         return await self._ended_by_us(document_id, token, _failed(error), "document.failed")
 
     async def retry(self, document_id: str, token: str, *, delay_s: float) -> bool:
-        return await self._matched(_fence(document_id, token), _queued(delay_s=delay_s))
+        return await self._matched(_fence(document_id, token), queued(delay_s=delay_s))
 
     async def postpone(self, document_id: str, token: str, *, delay_s: float) -> bool:
-        counts = {"run.tries": _plus("$run.tries", -1), "run.waits": _plus("$run.waits", 1)}
-        return await self._matched(_fence(document_id, token), _queued(counts, delay_s=delay_s))
+        counts = {"run.tries": plus("$run.tries", -1), "run.waits": plus("$run.waits", 1)}
+        return await self._matched(_fence(document_id, token), queued(counts, delay_s=delay_s))
 
     async def release(self, document_id: str, token: str) -> bool:
-        back = {"run.tries": _plus("$run.tries", -1), "run.woken_at": _later(-self._policy.interval_s)}
-        return await self._matched(_fence(document_id, token), _queued(back))
+        back = {"run.tries": plus("$run.tries", -1), "run.woken_at": _later(-self._policy.interval_s)}
+        return await self._matched(_fence(document_id, token), queued(back))
 
     async def cancel(self, document_id: str, owner_id: str) -> Document | None:
         query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None, "status": "PROCESSING"}
@@ -124,7 +128,7 @@ class MongoRuns:
         gone = {
             "deleted_at": NOW,
             "status": if_at_work("FAILED", "$status"),
-            "run.error": if_at_work(_given(ProcessingError.of("cancelled").model_dump()), "$run.error"),
+            "run.error": if_at_work(given(ProcessingError.of("cancelled").model_dump()), "$run.error"),
             "run.finished_at": if_at_work(NOW, "$run.finished_at"),
             "run.state": None,
             "run.token": None,
@@ -161,7 +165,7 @@ class MongoRuns:
         dead = _lease_over({"$lt": ["$run.locked_until", "$run.deadline_at"]}) | {
             "run.tries": {"$lt": self._policy.tries}
         }
-        return await self._each(dead, "run.locked_until", _queued(), limit)
+        return await self._each(dead, "run.locked_until", queued(), limit)
 
     async def _each(
         self, query: Row, oldest_by: str, update: Row, limit: int, event: EventType | None = None
@@ -232,7 +236,7 @@ def _stages(update: Row, event: EventType | None) -> list[Row]:
         "data": {"document_id": "$_id", "status": "$status", "attempt": "$run.attempt", "error": "$run.error"},
     }
     # A record of an earlier version may have neither field yet.
-    seq = _plus({"$ifNull": ["$seq", 0]}, 1)
+    seq = plus({"$ifNull": ["$seq", 0]}, 1)
     outbox = {"$concatArrays": [{"$ifNull": ["$outbox", []]}, [told]]}
     return [{"$set": {**update, "seq": seq}}, {"$set": {"outbox": outbox}}]
 
@@ -245,10 +249,10 @@ def _lease_over(and_also: Row) -> Row:
     return {"run.state": "running", "$expr": {"$and": [{"$lt": ["$run.locked_until", NOW]}, and_also]}}
 
 
-def _queued(counts: Row | None = None, *, delay_s: float = 0) -> Row:
+def queued(counts: Row | None = None, *, delay_s: float = 0) -> Row:
     """Into the queue as the next attempt: the number is fixed before any message is sent."""
     return {
-        "run.state": "queued", "run.attempt": _plus("$run.attempt", 1), "run.token": None, "run.worker": None,
+        "run.state": "queued", "run.attempt": plus("$run.attempt", 1), "run.token": None, "run.worker": None,
         "run.queued_at": NOW, "run.woken_at": NOW, "run.ready_at": _later(delay_s), "run.started_at": None,
         "run.locked_until": None, "run.deadline_at": None, "run.progress": 0, "run.message": "queued",
         **(counts or {}),
@@ -257,20 +261,20 @@ def _queued(counts: Row | None = None, *, delay_s: float = 0) -> Row:
 
 def _ended(status: str) -> Row:
     return {
-        "status": status, "version": _plus("$version", 1), "run.state": None, "run.locked_until": None,
+        "status": status, "version": plus("$version", 1), "run.state": None, "run.locked_until": None,
         "run.finished_at": NOW, "updated_at": NOW,
     }  # fmt: skip
 
 
 def _failed(error: ProcessingError) -> Row:
-    return _ended("FAILED") | {"run.error": _given(error.model_dump()), "run.message": ""}
+    return _ended("FAILED") | {"run.error": given(error.model_dump()), "run.message": ""}
 
 
-def _given(value: Any) -> Row:
+def given(value: Any) -> Row:
     return {"$literal": value}
 
 
-def _plus(field: str | Row, amount: int) -> Row:
+def plus(field: str | Row, amount: int) -> Row:
     return {"$add": [field, amount]}
 
 

@@ -11,6 +11,7 @@ from core.worker_process import WorkerProcess
 
 RECONCILE, RELAY = "documents.reconcile", "documents.relay"
 REMOVE_DELETED, REMOVE_ORPHANS = "documents.remove_deleted", "documents.remove_orphans"
+SWEEP_UPLOADS = "documents.sweep_uploads"
 
 
 def register(celery: Celery, process: WorkerProcess) -> None:
@@ -34,6 +35,10 @@ def register(celery: Celery, process: WorkerProcess) -> None:
     def remove_orphans(task: Any) -> None:
         process.run(lambda container: container.documents.upkeep().remove_orphans(), task)
 
+    @celery.task(name=SWEEP_UPLOADS, bind=True)
+    def sweep_uploads(task: Any) -> None:
+        process.run(lambda container: container.documents.uploads().sweep(), task)
+
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
     """Periodic tasks and their intervals."""
@@ -42,4 +47,5 @@ def schedule(settings: Settings) -> dict[str, timedelta]:
         RELAY: timedelta(seconds=min(5.0, settings.reconcile_interval_seconds)),
         REMOVE_DELETED: timedelta(seconds=settings.reconcile_interval_seconds),
         REMOVE_ORPHANS: timedelta(hours=1),
+        SWEEP_UPLOADS: timedelta(minutes=1),
     }

@@ -1,22 +1,24 @@
-"""Receiving a file: the multipart form, spooled to disk as it arrives, then checked in a thread."""
+"""Receiving a file: a place first, then the form as it arrives, then what it says about the file."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, BinaryIO
+from contextlib import asynccontextmanager, closing
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, BinaryIO, cast
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from starlette.datastructures import FormData, UploadFile
 
-from app.documents.adapter.file_check import check_file
+from app.documents.adapter.file_check import FileScan
+from app.documents.adapter.upload_form import UploadForm
 from app.documents.application.library import CheckedUpload, OnDuplicate, Upload
-from core.errors import Invalid, Malformed, Overloaded, TooLarge, Unsupported
+from app.documents.domain.limits import KIB
+from app.documents.domain.processors import FileRefused
+from core.errors import Invalid, Malformed, Overloaded, Unsupported
 from core.strict_json import read_json
 
 FORM_OVERHEAD_BYTES = 262_144  # what a multipart body may hold beside the file
-MAX_FIELD_BYTES = 65_536
+KEPT_BYTES = 512 * KIB
 FIELDS = ("folder_id", "external_id", "metadata", "on_duplicate")
 
 Metadata = Annotated[
@@ -30,7 +32,7 @@ ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 FolderId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
-class UploadForm(BaseModel):
+class UploadFields(BaseModel):
     """The body of an upload, for OpenAPI and for checking the text parts."""
 
     model_config = ConfigDict(strict=True)
@@ -44,12 +46,21 @@ class UploadForm(BaseModel):
     )
 
 
-class ThreadedUploadCheck:
-    """UploadCheck by structure, in a thread: it reads the whole file."""
+class StoredFileScan:
+    """StoredFileCheck: PDFs on the fly, archives from a copy on disk."""
 
-    async def check(self, file: BinaryIO, filename: str) -> CheckedUpload:
-        found = await asyncio.to_thread(check_file, file, filename)
-        return CheckedUpload(found.content_type, found.size, found.sha256)
+    async def check(self, chunks: AsyncIterator[bytes], filename: str) -> CheckedUpload:
+        scan = FileScan(filename)
+        with SpooledTemporaryFile(KEPT_BYTES) as copy:
+
+            def take(chunk: bytes) -> None:
+                scan.take(chunk)
+                if not scan.is_pdf:
+                    copy.write(chunk)
+
+            async for chunk in chunks:
+                await asyncio.to_thread(take, chunk)
+            return await asyncio.to_thread(scan.end, cast(BinaryIO, copy))
 
 
 class UploadGate:
@@ -74,50 +85,34 @@ class UploadGate:
 @asynccontextmanager
 async def received(request: Request, gate: UploadGate, max_bytes: int) -> AsyncIterator[Upload]:
     """The upload of a request; its spooled file is gone afterwards. The place is taken before anything is read."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "multipart/form-data":
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Unsupported("Send multipart/form-data.")
-    async with (
-        gate.place(),
-        request.form(max_files=1, max_fields=len(FIELDS), max_part_size=MAX_FIELD_BYTES) as form,
-    ):
-        yield _upload(form, max_bytes)
+    async with gate.place():
+        with closing(UploadForm(content_type, max_bytes)) as form:
+            checked = await form.read(request.stream())
+            told = _checked(form.fields)
+            yield Upload(
+                file=form.file,
+                filename=form.filename,
+                checked=checked,
+                folder_id=told.folder_id,
+                external_id=told.external_id,
+                metadata=told.metadata,
+                on_duplicate=told.on_duplicate,
+            )
 
 
-async def contents(upload: Upload) -> dict[str, object]:
+def contents(upload: Upload) -> dict[str, object]:
     """What makes two uploads the same request: not their bytes, whose boundary differs."""
-    file: Any = upload.file  # the type of binary files in `typing` misses `readinto`
-    digest = await asyncio.to_thread(hashlib.file_digest, file, "sha256")
-    return {**vars(upload), "file": digest.hexdigest()}
+    checked = upload.checked
+    known = checked.code if isinstance(checked, FileRefused) else checked.sha256
+    return {**vars(upload), "file": None, "checked": known}
 
 
-def _upload(form: FormData, max_bytes: int) -> Upload:
-    names = [name for name, _ in form.multi_items()]
-    if len(set(names)) != len(names):
-        raise Malformed("Each part may stand once.")
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise Invalid("This part is required and must be a file.", pointer="/file", rule="missing")
-    if file.size is not None and file.size > max_bytes:
-        raise TooLarge
-    unknown = set(names) - {"file", *FIELDS}
-    if unknown:
+def _checked(fields: dict[str, str]) -> UploadFields:
+    if not set(fields) <= set(FIELDS):
         raise Invalid("There is a part that is not known.", pointer="", rule="extra_forbidden")
-    fields = {name: value for name, value in form.multi_items() if name in FIELDS}
-    if any(isinstance(value, UploadFile) for value in fields.values()):
-        raise Invalid("Only `file` may be a file.", pointer="", rule="string_type")
-    checked = _checked({name: value for name, value in fields.items() if isinstance(value, str)})
-    return Upload(
-        file=file.file,
-        filename=file.filename or "",
-        folder_id=checked.folder_id,
-        external_id=checked.external_id,
-        metadata=checked.metadata,
-        on_duplicate=checked.on_duplicate,
-    )
-
-
-def _checked(fields: dict[str, str]) -> UploadForm:
     for name, value in fields.items():
         if "\0" in value:
             raise Invalid("A text holds a NUL.", pointer=f"/{name}", rule="string")
@@ -128,7 +123,7 @@ def _checked(fields: dict[str, str]) -> UploadForm:
         except Malformed as cause:
             raise Invalid("This part must be a JSON object.", pointer="/metadata", rule="json_invalid") from cause
     try:
-        return UploadForm.model_validate(values)
+        return UploadFields.model_validate(values)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
         pointer = f"/{problem['loc'][0]}"

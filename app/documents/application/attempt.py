@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from app.documents.application.originals import original_place
 from app.documents.domain.document import Document, RunResult, StoredObject, result_prefix
 from app.documents.domain.limits import FETCH_S, STORE_S
 from app.documents.domain.ports import Announcements, Runs
@@ -117,7 +118,7 @@ class Attempts:
     async def _work(self, claim: _Claim) -> None:
         with self._workdir() as workdir:
             path = workdir / "original"
-            await self._fetch(claim.document, path)
+            await self._fetch(claim, path)
             outcome = await self._run(claim, path, workdir)
             if isinstance(outcome, Failed):
                 await self._fail(claim, outcome.error(), outcome.reason)
@@ -132,15 +133,20 @@ class Attempts:
                 else:
                     self._log_lost(claim)
 
-    async def _fetch(self, document: Document, path: Path) -> None:
+    async def _fetch(self, claim: _Claim, path: Path) -> None:
+        document = claim.document
+        files, etag = original_place(self._files, document)
         try:
             async with asyncio.timeout(FETCH_S):
-                await self._files.get(document.key, path)
+                await files.get(document.key, path, etag=etag)
         except FileMissing as cause:
             raise OriginalAltered from cause
         except TimeoutError as cause:
             raise Unavailable from cause
-        if document.sha256 is not None and document.sha256 != await asyncio.to_thread(_digest, path):
+        digest = await asyncio.to_thread(_digest, path)
+        if document.sha256 is None:
+            await self._runs.hashed(document.id, claim.token, digest)
+        elif document.sha256 != digest:
             raise OriginalAltered
 
     async def _run(self, claim: _Claim, path: Path, workdir: Path) -> RunOutcome:

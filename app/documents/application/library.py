@@ -1,17 +1,20 @@
 """What people do with their documents: upload, find, change, download, delete."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, Protocol
+from datetime import datetime
+from typing import Any, BinaryIO, Literal
 
 import structlog
 
+from app.documents.application.originals import original_place
 from app.documents.domain.document import Document, new_original_key, uploaded_event
 from app.documents.domain.errors import (
     DocumentNotFound,
     DuplicateDocument,
     FileNameInvalid,
+    OriginalMissing,
     UnsupportedFileType,
     refusal,
 )
@@ -20,10 +23,10 @@ from app.documents.domain.ports import Documents, Filters, Runs
 from app.documents.domain.processors import EXTENSIONS, FileRefused
 from app.folders.contracts import FolderDirectory
 from core.clock import Clock
-from core.errors import PreconditionFailed
+from core.errors import AppError, PreconditionFailed
 from core.ids import id_for
 from core.paging import Page, Position
-from core.storage.base import FileStore
+from core.storage.base import FileMissing, FileStore
 
 log = structlog.get_logger("documents")
 
@@ -40,17 +43,13 @@ class CheckedUpload:
     sha256: str
 
 
-class UploadCheck(Protocol):
-    async def check(self, file: BinaryIO, filename: str) -> CheckedUpload:
-        """Reads the file once. Raises FileRefused."""
-
-
 @dataclass(frozen=True)
 class Upload:
-    """A received file with what its sender says about it."""
+    """A received file, what was found in it, and what its sender says about it."""
 
     file: BinaryIO
     filename: str
+    checked: CheckedUpload | FileRefused
     folder_id: str | None
     external_id: str | None
     metadata: dict[str, str]
@@ -64,11 +63,10 @@ class Library:
         runs: Runs,
         files: FileStore,
         folders: FolderDirectory,
-        check: UploadCheck,
         clock: Clock,
     ) -> None:
         self._documents, self._runs, self._files = documents, runs, files
-        self._folders, self._check, self._clock = folders, check, clock
+        self._folders, self._clock = folders, clock
 
     async def upload(self, owner_id: str, upload: Upload, command_id: str | None = None) -> tuple[Document, bool]:
         """The document, and whether it is new. Name, type, bytes, record, in this order: a refusal stores nothing."""
@@ -77,14 +75,11 @@ class Library:
             known = await self._documents.find(document_id, owner_id)
             if known is not None:
                 return known, True
-        filename = _checked_name(upload.filename)
+        filename, checked = checked_name(upload.filename), upload.checked
         if upload.folder_id is not None:
             await self._demand_folder(upload.folder_id, owner_id)
-        try:
-            checked = await self._check.check(upload.file, filename)
-        except FileRefused as refused:
-            log.info("security", name="file_refused", code=refused.code, reason=refused.reason, principal=owner_id)
-            raise refusal(refused) from refused
+        if isinstance(checked, FileRefused):
+            raise refused_file(checked, owner_id) from checked
         if upload.on_duplicate != "allow":
             known = await self._documents.find_by_sha256(checked.sha256, owner_id)
             if known is not None and upload.on_duplicate == "reject":
@@ -109,7 +104,7 @@ class Library:
     ) -> Document:
         """Sets the given fields. `demand` may refuse the state that was read; a state that moved on is read again."""
         if "filename" in fields:
-            fields = {**fields, "filename": _checked_name(fields["filename"])}
+            fields = {**fields, "filename": checked_name(fields["filename"])}
         if fields.get("folder_id") is not None:
             await self._demand_folder(fields["folder_id"], owner_id)
         for _ in range(PATCH_ROUNDS):
@@ -128,35 +123,32 @@ class Library:
             raise DocumentNotFound
         log.info("deleted", document_id=document_id)
 
-    def read(self, document: Document, start: int, end: int) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        return self._files.read(document.key, start, end)
+    @asynccontextmanager
+    async def read(self, document: Document, start: int, end: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Raises OriginalMissing where a host has removed or replaced what was scanned."""
+        files, etag = original_place(self._files, document)
+        try:
+            async with files.read(document.key, start, end if document.size else None, etag=etag) as chunks:
+                yield chunks
+        except FileMissing as cause:
+            raise OriginalMissing from cause
 
     async def url(self, document: Document, *, expires_s: int, headers: Mapping[str, str]) -> str:
-        return await self._files.url(document.key, expires_s=expires_s, headers=headers)
+        files, _ = original_place(self._files, document)
+        return await files.url(document.key, expires_s=expires_s, headers=headers)
 
     async def _store(
         self, document_id: str, owner_id: str, upload: Upload, filename: str, checked: CheckedUpload
     ) -> Document:
-        now = self._clock()
-        document = Document(
-            id=document_id,
-            owner_id=owner_id,
-            filename=filename,
-            content_type=checked.content_type,
-            size=checked.size,
-            sha256=checked.sha256,
-            key=new_original_key(document_id),
-            folder_id=upload.folder_id,
-            external_id=upload.external_id,
+        document = new_document(
+            document_id, owner_id, new_original_key(document_id), checked, self._clock(),
+            filename=filename, folder_id=upload.folder_id, external_id=upload.external_id,
             metadata=upload.metadata,
-            created_at=now,
-            updated_at=now,
-        )
-        document = document.model_copy(update={"seq": 1, "outbox": (uploaded_event(document),)})
-        await self._files.put(document.key, upload.file, checked.content_type)
+        )  # fmt: skip
+        await self._files.put(document.key, upload.file, document.content_type)
         # Not undone when the insert fails: its outcome may be unknown, and the sweep finds what no record names.
         stored = await self._documents.add(document)
-        log.info("uploaded", document_id=document_id, size=checked.size, content_type=checked.content_type)
+        log.info("uploaded", document_id=document_id, size=document.size, content_type=document.content_type)
         return stored
 
     async def _demand_folder(self, folder_id: str, owner_id: str) -> None:
@@ -164,7 +156,25 @@ class Library:
             raise DocumentNotFound("There is no such folder.")
 
 
-def _checked_name(raw: str) -> str:
+def new_document(
+    document_id: str, owner_id: str, key: str, checked: CheckedUpload, now: datetime, **told: Any
+) -> Document:
+    """As it is stored, with its first event; `told` is what its sender says about it."""
+    document = Document(
+        id=document_id, owner_id=owner_id, key=key, created_at=now, updated_at=now,
+        **vars(checked), **told,
+    )  # fmt: skip
+    return document.model_copy(update={"seq": 1, "outbox": (uploaded_event(document),)})
+
+
+def refused_file(refused: FileRefused, owner_id: str) -> AppError:
+    """What its sender is told; the reason is for the log."""
+    log.info("security", name="file_refused", code=refused.code, reason=refused.reason, principal=owner_id)
+    return refusal(refused)
+
+
+def checked_name(raw: str) -> str:
+    """The name without what does not belong there. Raises FileNameInvalid or UnsupportedFileType."""
     try:
         name = clean_filename(raw)
     except FileNameRefused as refused:

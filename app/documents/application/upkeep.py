@@ -67,10 +67,12 @@ class Upkeep:
 
     async def remove_deleted(self) -> None:
         """Objects of deleted documents, then the record."""
-        for document_id in await self._documents.removed(BATCH):
-            for prefix in (originals_prefix(document_id), result_prefix(document_id)):
-                keys = [file.key async for file in self._files.list_files(prefix)]
-                if keys:
-                    await self._files.delete(keys)
+        for document_id, last_attempt in (await self._documents.removed(BATCH)).items():
+            keys = [file.key async for file in self._files.list_files(originals_prefix(document_id))]
+            async for file in self._files.list_files(result_prefix(document_id)):
+                if attempt_of(file.key) <= last_attempt:  # a scan may bring the document back, with new results
+                    keys.append(file.key)
+            if keys:
+                await self._files.delete(keys)
             await self._documents.purge(document_id)
             log.info("removed", document_id=document_id)

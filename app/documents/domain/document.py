@@ -77,6 +77,26 @@ class Run(BaseModel):
     result: RunResult | None = None
 
 
+class Source(BaseModel):
+    """Where a scanned document lies: an object of the host, which is read and never changed.
+
+    A generation is one sync of the folder: the last that saw the object, the first, the one that saw it change, and the
+    one that missed it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    folder_id: str  # whose source it is; the document's own folder_id may change
+    bucket: str
+    path: str
+    etag: str
+    generation: int
+    created_generation: int
+    changed_generation: int | None = None
+    missing_generation: int | None = None
+    missing_since: datetime | None = None
+
+
 class Document(BaseModel):
     """`version` counts the changes a client can see in a Document; `seq` the events, `outbox` those not yet routed."""
 
@@ -95,9 +115,11 @@ class Document(BaseModel):
     seq: int = 0
     outbox: tuple[OutboxEvent, ...] = ()
     run: Run = Field(default_factory=Run)
+    source: Source | None = None  # of a scanned document; then `key` is its path
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None = None
+    purged_at: datetime | None = None  # a tombstone that stays, its objects are gone
 
 
 def uploaded_event(document: Document) -> OutboxEvent:

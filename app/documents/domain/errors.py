@@ -8,6 +8,19 @@ class DocumentNotFound(NotFound):
     code = "not_found"
 
 
+class UploadNotFound(NotFound):
+    code = "not_found"
+
+
+class UploadIncomplete(Conflict):
+    title = "Not all of the file has arrived"
+
+
+class OriginalMissing(NotFound):
+    code = "not_found"
+    title = "The original is no longer where a scan found it"
+
+
 class ThumbnailMissing(NotFound):
     title = "This document has no thumbnail"
 

@@ -1,6 +1,6 @@
 """What the documents module needs from the world, besides processors (processors.py)."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,10 +46,10 @@ class Documents(Protocol):
         """Sets fields where the document still is the version given. None where it has changed."""
 
     async def purge(self, document_id: str) -> None:
-        """Forgets a tombstone whose objects are gone."""
+        """Forgets a tombstone whose objects are gone; a scanned one stays, else the next scan would bring it back."""
 
-    async def removed(self, limit: int) -> Sequence[str]:
-        """Tombstones whose objects may still be there."""
+    async def removed(self, limit: int) -> Mapping[str, int]:
+        """Tombstones whose objects may still be there, each with its last attempt."""
 
     async def objects_of(self, document_ids: Collection[str]) -> Mapping[str, NamedObjects]:
         """What the records name, tombstones left out; for the sweep, whoever the owner is."""
@@ -95,6 +95,9 @@ class Runs(Protocol):
 
     async def beat(self, document_id: str, token: str, *, progress: int, message: str) -> bool:
         """Extends the lease. False: the run is no longer ours, stop."""
+
+    async def hashed(self, document_id: str, token: str, sha256: str) -> bool:
+        """Keeps what the bytes of a scanned document are, once somebody has read them."""
 
     async def complete(self, document_id: str, token: str, result: RunResult) -> bool: ...
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from app.folders.adapter.schemas import FolderCreate, FolderRead, FolderUpdate
 from app.folders.application.service import FolderService
-from app.folders.domain.errors import FolderExists, FolderNotEmpty, FolderNotFound, SourceNotAllowed
+from app.folders.domain.errors import FolderExists, FolderNotEmpty, FolderNotFound
 from app.folders.domain.folder import Folder
 from core.errors import CursorInvalid, Invalid, Malformed, PreconditionFailed, Unauthenticated
 from core.http.conditional import answer_with_etag, demand_match, etag_of
@@ -15,6 +15,7 @@ from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, li
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute
+from core.sources import SourceNotAllowed
 
 router = APIRouter(prefix="/folders", tags=["folders"], route_class=PeopleRoute)
 

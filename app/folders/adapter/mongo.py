@@ -1,15 +1,17 @@
 """Folders in MongoDB."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from pymongo import DESCENDING, IndexModel
+from pymongo import DESCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from app.folders.adapter.mongo_syncs import FolderDeliveryRecord, SyncRecord
 from app.folders.domain.errors import FolderExists, FolderNotFound
 from app.folders.domain.folder import Folder
 from core.errors import PreconditionFailed
 from core.idempotency import IdempotencyRecord
-from core.mongo import Record, page_of, translated
+from core.mongo import Record, page_of, to_model, translated
 from core.paging import Page, Position
 
 
@@ -28,7 +30,7 @@ class FolderKeyRecord(IdempotencyRecord):
     """Keys of requests to this module."""
 
 
-RECORDS = (FolderRecord, FolderKeyRecord)
+RECORDS = (FolderRecord, SyncRecord, FolderDeliveryRecord, FolderKeyRecord)
 
 
 class MongoFolders:
@@ -71,3 +73,20 @@ class MongoFolders:
     async def remove(self, folder_id: str, owner_id: str) -> None:
         with translated():
             await FolderRecord.get_pymongo_collection().delete_one({"_id": folder_id, "owner_id": owner_id})
+
+    async def with_source(self, owner_id: str, limit: int) -> Sequence[Folder]:
+        query = {"owner_id": owner_id, "source": {"$ne": None}}
+        with translated():
+            rows = await FolderRecord.get_pymongo_collection().find(query).limit(limit).to_list()
+        return [to_model(Folder, row) for row in rows]
+
+    async def next_generation(self, folder: Folder) -> int:
+        with translated():
+            row = await FolderRecord.get_pymongo_collection().find_one_and_update(
+                {"_id": folder.id, "owner_id": folder.owner_id},
+                {"$inc": {"generation": 1}},
+                return_document=ReturnDocument.AFTER,
+            )
+        if row is None:
+            raise FolderNotFound
+        return int(row["generation"])

@@ -5,6 +5,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from app.folders.contracts import ScanCounts
+from app.folders.domain.sync import MAX_FOLDERS, SENTENCES, Sync, SyncErrorCode
+from app.scans.contracts import ScanStatus
 from core.http.routes import Body
 
 Name = Annotated[
@@ -34,3 +37,49 @@ class FolderRead(BaseModel):
     source: str | None
     created_at: datetime
     updated_at: datetime
+
+
+class SyncCreate(Body):
+    folder_ids: list[Annotated[str, StringConstraints(max_length=64)]] | None = Field(
+        default=None, min_length=1, max_length=MAX_FOLDERS, description="Default: all that have a source"
+    )
+
+
+class SyncFolderRead(BaseModel):
+    folder_id: str
+    source: str
+
+
+class SyncErrorRead(BaseModel):
+    code: SyncErrorCode
+    detail: str
+
+
+class SyncRead(BaseModel):
+    sync_id: str
+    status: ScanStatus
+    folders: list[SyncFolderRead]
+    batches_received: int
+    documents_seen: int
+    documents_created: int
+    documents_updated: int
+    documents_missing: int = Field(description="Known, but no longer where they were; only counted when all is listed")
+    error: SyncErrorRead | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, sync: Sync, counts: ScanCounts) -> "SyncRead":
+        return cls(
+            sync_id=sync.id,
+            status=sync.status,
+            folders=[SyncFolderRead(folder_id=folder.folder_id, source=folder.source) for folder in sync.folders],
+            batches_received=len(sync.batches),
+            documents_seen=counts.seen,
+            documents_created=counts.created,
+            documents_updated=counts.updated,
+            documents_missing=counts.missing,
+            error=SyncErrorRead(code=sync.error, detail=SENTENCES[sync.error]) if sync.error else None,
+            created_at=sync.created_at,
+            finished_at=sync.finished_at,
+        )

@@ -1,28 +1,25 @@
 """What people do with folders."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from app.folders.contracts import FolderContents
-from app.folders.domain.errors import FolderNotEmpty, FolderNotFound, SourceNotAllowed
+from app.folders.domain.errors import FolderNotEmpty, FolderNotFound
 from app.folders.domain.folder import Folder
 from app.folders.domain.ports import Folders
-from app.folders.domain.source import allowed_source
 from core.clock import Clock
 from core.ids import id_for
 from core.paging import Page, Position
+from core.sources import Sources
 
 
 class FolderService:
-    def __init__(
-        self, folders: Folders, contents: FolderContents, clock: Clock, source_buckets: Collection[str]
-    ) -> None:
-        self._folders, self._contents, self._clock = folders, contents, clock
-        self._source_buckets = source_buckets
+    def __init__(self, folders: Folders, contents: FolderContents, clock: Clock, sources: Sources) -> None:
+        self._folders, self._contents, self._clock, self._sources = folders, contents, clock, sources
 
     async def create(self, owner_id: str, *, name: str, source: str | None, command_id: str | None = None) -> Folder:
         """Raises SourceNotAllowed or FolderExists."""
-        if source is not None and not allowed_source(source, self._source_buckets):
-            raise SourceNotAllowed
+        if source is not None:
+            self._sources.check(source, owner_id, pointer="/source")
         now = self._clock()
         folder = Folder(
             id=id_for("fld", command_id),

@@ -1,6 +1,7 @@
 """What can go wrong with folders."""
 
-from core.errors import Conflict, Invalid, NotFound
+from app.folders.domain.sync import SyncErrorCode
+from core.errors import Conflict, Invalid, NotFound, Unavailable
 
 
 class FolderNotFound(NotFound):
@@ -15,6 +16,23 @@ class FolderNotEmpty(Conflict):
     title = "The folder still holds documents"
 
 
-class SourceNotAllowed(Invalid):
-    code = "source_not_allowed"
-    title = "This source may not be used"
+class NoSource(Invalid):
+    code = "validation_failed"
+    title = "There is no source to scan"
+
+
+class SyncNotFound(NotFound):
+    code = "not_found"
+
+
+class NoScanService(Unavailable):
+    code = "dependency_unavailable"
+    title = "No scan service is set up"
+
+
+class ScanRefused(Exception):
+    """The scan service will not do it, however often it is asked."""
+
+    def __init__(self, code: SyncErrorCode) -> None:
+        self.code: SyncErrorCode = code
+        super().__init__(code)

@@ -6,12 +6,13 @@ from pydantic import BaseModel
 
 
 class Folder(BaseModel):
-    """`version` counts changes; it is what If-Match compares."""
+    """`version` counts changes, it is what If-Match compares; `generation` counts syncs."""
 
     id: str
     owner_id: str
     name: str
     source: str | None
     version: int
+    generation: int = 0
     created_at: datetime
     updated_at: datetime

@@ -19,7 +19,7 @@ from tests.integration.faults.stage import Stage
 
 MODULES = ("users", "folders", "documents")
 TABLES = {
-    "fault": {"fault": 20, "accepted": 10, "lost": 6, "twice": 7, "recovery_s": 12, "remarks": 0},
+    "fault": {"fault": 20, "accepted": 10, "lost": 6, "twice": 7, "recovery_s": 12, "total_s": 9, "remarks": 0},
     "mutant": {"test": 20, "mutant": 32, "caught": 0},
 }
 
@@ -62,7 +62,8 @@ async def stage(servers: LocalServers, tmp_path: Path, request: pytest.FixtureRe
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line per fault: how many were promised, lost, applied twice; seconds until all was well. One per mutant."""
+    """One line per fault: how many were promised, lost, applied twice; seconds until all was brought back, where
+    something was taken, and of the whole test. One per mutant."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
     found = [pair for report in reports for pair in report.user_properties]
     for table, columns in TABLES.items():

@@ -10,18 +10,20 @@ from typing import Any
 
 import pymongo
 import structlog
+from celery import Celery
 from pymongo import monitoring
 
 import core.mongo
 from app import worker
 from app.documents.adapter.mongo_runs import MongoRuns
-from app.documents.adapter.queue import CeleryProcessingQueue
+from app.documents.adapter.queue import PROCESS, CeleryProcessingQueue
 from app.documents.application import attempt
 from app.documents.domain import run_policy
 from app.documents.domain.document import RunResult
 from app.documents.domain.ports import WakeUp
 from core import celery, relay
 from core.celery import WakeUps
+from core.clock import utc_now
 from tests.integration.faults.patches import Patch, named
 
 log = structlog.get_logger("faults")
@@ -75,13 +77,14 @@ def die_around_complete(patch: Patch) -> None:
 
     async def watched(runs: MongoRuns, document_id: str, token: str, result: RunResult) -> bool:
         countdown.left = points.get(document_id, 0) if result.attempt == 1 else 0
+        countdown.document_id = document_id
         return await complete(runs, document_id, token, result)
 
     patch(MongoRuns, "complete", watched)
 
 
 class _Countdown(monitoring.CommandListener):
-    left = 0
+    left, document_id = 0, ""
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         self._count()
@@ -96,13 +99,41 @@ class _Countdown(monitoring.CommandListener):
         if self.left:
             self.left -= 1
             if not self.left:
+                log.info("killed", document_id=self.document_id)
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell_of_wake_ups(patch: Patch) -> None:
+    """Those that Redis has taken, and when they were sent off: what is flushed after that moment did not exist yet."""
+    send = Celery.send_task
+
+    def told(app: Celery, name: str, args: Any = None, *more: Any, **options: Any) -> Any:
+        asked_at = utc_now().isoformat()
+        sent = send(app, name, args, *more, **options)
+        if name == PROCESS:
+            log.info("wakeup_sent", document_id=args[0], attempt=args[1], asked_at=asked_at)
+        return sent
+
+    patch(Celery, "send_task", told)
+
+
+def tell_who_claims(patch: Patch) -> None:
+    """The child, which `run.worker` does not name: it holds the process in which the application was imported."""
+    claim = MongoRuns.claim
+
+    async def told(runs: MongoRuns, document_id: str, attempt: int, **by: str) -> Any:
+        claimed = await claim(runs, document_id, attempt, **by)
+        if claimed is not None:
+            log.info("claimed", document_id=document_id, attempt=attempt, pid=os.getpid())
+        return claimed
+
+    patch(MongoRuns, "claim", told)
 
 
 def short_times(patch: Patch) -> None:
     """Seconds instead of minutes, where a test has to wait for them."""
     patch(run_policy, "BACK_OFF_S", 1)
-    patch(attempt, "FETCH_S", 3)
+    patch(attempt, "FETCH_S", 2)
     patch(relay, "LEASE_S", 3)
 
 
@@ -134,6 +165,8 @@ FAILPOINTS = named(
     repeat_messages,
     stop_before_complete,
     die_around_complete,
+    tell_of_wake_ups,
+    tell_who_claims,
     short_times,
     short_selection,
     short_stop,

@@ -64,8 +64,8 @@ def fence_by_id(patch: Patch) -> None:
 
 def tries_not_counted(patch: Patch) -> None:
     """A claim does not count, so what kills its worker may do so for ever."""
-    plus = mongo_runs._plus
-    patch(mongo_runs, "_plus", lambda field, amount: plus(field, 0 if field == "$run.tries" else amount))
+    plus = mongo_runs.plus
+    patch(mongo_runs, "plus", lambda field, amount: plus(field, 0 if field == "$run.tries" else amount))
 
 
 def error_means_no(patch: Patch) -> None:
@@ -95,7 +95,7 @@ def error_requeues(patch: Patch) -> None:
         try:
             return await complete(runs, document_id, token, result)
         except MongoUnavailable:
-            again = mongo_runs._queued() | {"status": "PROCESSING"}
+            again = mongo_runs.queued() | {"status": "PROCESSING"}
             await runs._change({"_id": document_id, "run.token": token}, again)
             return False
 

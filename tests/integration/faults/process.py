@@ -71,9 +71,12 @@ class Process:
     def kill(self) -> None:
         """As a power cut would: the process and everything it started."""
         self._is_wanted = False
+        children = psutil.Process(self.pid).children(recursive=True)
         self._process.kill()
         kill_group(self.pid)
         self._process.wait()
+        # They hold its connections too: to a socket that is not yet closed Redis hands one more message.
+        psutil.wait_procs(children, timeout=10)
 
     def stop(self, within_s: float) -> int:
         """SIGTERM; the exit code."""

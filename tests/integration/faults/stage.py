@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -32,9 +33,10 @@ class Stage:
         self.owner_id = new_id("usr")
         self.original = f"_dossier/originals/{new_id('doc')}/original"
         self.accepted: dict[str, int] = {}  # requests by document
-        self.told: dict[str, Any] = {}
+        self.told: dict[str, Any] = {"recovery_s": "-"}
         self.processes: list[Process] = []
-        self._switches = ["short-times"]
+        self._switches = ["short-times", "tell-of-wake-ups"]
+        self._began = time.monotonic()
 
     # Processes
 
@@ -144,13 +146,21 @@ class Stage:
     async def all_read(self) -> bool:
         return await self.messages() == []
 
-    async def ended(self, expected_s: float) -> float:
-        """Waits until every accepted document is over; seconds."""
+    async def watched(self) -> None:
+        """Waits until beat and control are at work: then somebody has told of the uploads."""
+
+        async def all_told() -> bool:
+            return await self.count(outbox__at={"$exists": True}) == 0
+
+        await self.until(all_told, 6, "beat and control are at work")
+
+    async def ended(self, expected_s: float) -> None:
+        """Waits until every accepted document is over."""
 
         async def all_ended() -> bool:
             return await self.count(_id={"$in": list(self.accepted)}, status="PROCESSING") == 0
 
-        return await self.until(all_ended, expected_s, "every accepted document is COMPLETED or FAILED")
+        await self.until(all_ended, expected_s, "every accepted document is COMPLETED or FAILED")
 
     async def until(self, condition: Callable[[], Any], expected_s: float, what: str) -> float:
         def checked() -> Any:
@@ -165,7 +175,8 @@ class Stage:
 
     def report(self, **numbers: Any) -> None:
         """For a line of the table at the end of the run: fault, lost, twice, recovery_s, remarks."""
-        self.told |= {"accepted": sum(self.accepted.values()), **numbers}
+        total = round(time.monotonic() - self._began, 1)
+        self.told |= {"accepted": sum(self.accepted.values()), "total_s": total, **numbers}
 
     def _celery(
         self, name: str, children: int, queues: str, options: Sequence[str], switches: Sequence[str],

@@ -7,6 +7,7 @@ import pytest
 from app.documents.domain.document import Document
 from tests.integration.faults.invariants import assert_invariants
 from tests.integration.faults.process import INTERVAL_S, LEASE_S, many
+from tests.integration.faults.recovery import Loss, assert_brought_back, moment
 from tests.integration.faults.stage import Stage
 
 pytestmark = pytest.mark.timeout(600)
@@ -22,16 +23,19 @@ async def event_atomicity(stage: Stage) -> None:
     stage.env["POINTS"] = str(points)
     stage.beat()
     stage.control()
-    worker = stage.worker("die-around-complete")
+    worker = stage.worker("die-around-complete", children=4)
     await stage.request(*ids)
-    seconds = await stage.ended(len(ids) * 0.5 + LEASE_S + INTERVAL_S + 3)
+    await stage.ended(len(ids) * 0.5 + LEASE_S + INTERVAL_S + 3)
     assert await stage.count(status="COMPLETED") == len(ids)
     await assert_invariants(stage)
     told = await stage.inbox.find({"type": "document.completed"}).to_list()
     assert sorted(event["document_id"] for event in told) == sorted(ids)
     deaths = worker.text().count("exited with 'signal 9")
     assert deaths >= POINTS // 2, "it was killed at most points"
-    stage.report(fault="event-atomicity", recovery_s=round(seconds, 1), remarks=f"{deaths} kills")
+    freed = {id for id in ids if (await stage.row(id))["run"]["attempt"] > 1}  # of the others the completion was in
+    losses = [Loss(death["document_id"], 2, moment(death)) for death in worker.events("killed")]
+    recovery_s = await assert_brought_back(stage, [loss for loss in losses if loss.document_id in freed])
+    stage.report(fault="event-atomicity", recovery_s=recovery_s, remarks=f"{deaths} kills")
 
 
 async def test_completion_and_its_event_are_one(stage: Stage) -> None:

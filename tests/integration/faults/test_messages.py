@@ -11,6 +11,7 @@ import pytest
 from core.ids import new_id
 from tests.integration.faults.invariants import assert_invariants
 from tests.integration.faults.process import INTERVAL_S, Api, many
+from tests.integration.faults.recovery import Loss, assert_brought_back, moment, now
 from tests.integration.faults.stage import MOCK, Stage, signed_in
 
 pytestmark = pytest.mark.timeout(600)
@@ -18,21 +19,23 @@ pytestmark = pytest.mark.timeout(600)
 
 async def enqueue_gap(stage: Stage) -> None:
     api = stage.api("publish-hangs")
+    stage.crew()
     async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
         ada = await signed_in(stage, api, http)
         ids = await stage.documents(many(24, 50))
+        await stage.watched()
         for document_id in ids:
             answer = await ada.post(f"/documents/{document_id}/process", json=MOCK)
             assert answer.status_code == 202
             stage.accept(document_id)
     api.kill()
-    assert await stage.messages() == [], "nothing was published"
-    stage.crew()
-    seconds = await stage.ended(len(ids) * 0.15 + 2 * INTERVAL_S + 4)
+    await stage.ended(len(ids) * 0.15 + 2 * INTERVAL_S)
     rows = [await stage.row(document_id) for document_id in ids]
     assert {(row["status"], row["run"]["attempt"]) for row in rows} == {("COMPLETED", 1)}
+    assert all(row["run"]["woken_at"] > row["run"]["queued_at"] for row in rows), "only the reconciler published"
     await assert_invariants(stage)
-    stage.report(fault="enqueue-gap", recovery_s=round(seconds, 1))
+    recovery_s = await assert_brought_back(stage, [Loss(row["_id"], 1, row["run"]["queued_at"]) for row in rows])
+    stage.report(fault="enqueue-gap", recovery_s=recovery_s)
 
 
 async def test_what_was_accepted_but_never_published_is_done(stage: Stage) -> None:
@@ -41,9 +44,12 @@ async def test_what_was_accepted_but_never_published_is_done(stage: Stage) -> No
 
 async def test_a_request_whose_answer_died_with_the_api_is_done_once(stage: Stage) -> None:
     api = stage.api("die-before-publish")
+    stage.beat()
+    stage.control()
     async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
         ada = await signed_in(stage, api, http)
         (document_id,) = await stage.documents(1)
+        await stage.watched()
         with pytest.raises(httpx.RemoteProtocolError):
             await ada.post(f"/documents/{document_id}/process", json=MOCK)
         api.kill()
@@ -52,24 +58,31 @@ async def test_a_request_whose_answer_died_with_the_api_is_done_once(stage: Stag
         answer = await ada.post(f"/documents/{document_id}/process", json=MOCK)
         assert (answer.status_code, answer.json()["status"], answer.json()["attempt"]) == (202, "PROCESSING", 1)
     stage.accept(document_id)
-    stage.crew(children=1)
+    stage.worker(children=1)
     await stage.ended(6)
-    assert (await stage.row(document_id))["run"]["attempt"] == 1
+    run = (await stage.row(document_id))["run"]
+    assert run["attempt"] == 1
     await assert_invariants(stage)
+    await assert_brought_back(stage, [Loss(document_id, 1, run["queued_at"])])
 
 
 async def redis_flush(stage: Stage) -> None:
-    stage.crew()
-    ids = await stage.documents(many(32, 200))
+    worker = stage.crew()
+    ids = await stage.documents(many(24, 200))
+    await stage.watched()
     await stage.request(*ids, seconds=0.2)
+    flushes = []
     for part in (1, 2, 3):
         done = len(ids) * part // 4
         await stage.until(partial(stage.completed, done), 5 + done * 0.3, f"{done} documents are done")
         await stage.container.redis().flushall()
-    seconds = await stage.ended(len(ids) * 0.3 + 2 * INTERVAL_S)
+        flushes.append(now())
+    await stage.ended(len(ids) * 0.3 + 2 * INTERVAL_S)
     assert await stage.count(status="COMPLETED") == len(ids)
     await assert_invariants(stage)
-    stage.report(fault="redis-flush", recovery_s=round(seconds, 1))
+    claims = {event["document_id"]: moment(event) for event in worker.events("process_started")}
+    losses = [Loss(id, 1, at) for at in flushes for id, claimed in claims.items() if claimed > at]
+    stage.report(fault="redis-flush", recovery_s=await assert_brought_back(stage, losses))
 
 
 async def test_three_flushes_of_redis_lose_nothing(stage: Stage) -> None:
@@ -88,12 +101,12 @@ async def parallel_process(stage: Stage) -> None:
         assert attempts == {1}, f"all were given the same attempt: {attempts}"
         stage.accept(document_id)
     stage.crew()
-    seconds = await stage.ended(len(ids) * 0.2 + 4)
+    await stage.ended(len(ids) * 0.2 + 4)
     await assert_invariants(stage)
     told = [(event["seq"], event["type"]) for event in await stage.inbox.find({}).sort("seq").to_list()]
     expected = ((1, "document.uploaded"), (2, "document.processing"), (3, "document.completed"))
     assert told == [event for event in expected for _ in ids]
-    stage.report(fault="parallel-process", recovery_s=round(seconds, 1))
+    stage.report(fault="parallel-process")
 
 
 async def _at_once(count: int, api: Api, path: str, headers: dict[str, str]) -> list[tuple[int, dict[str, Any]]]:
@@ -129,7 +142,7 @@ async def duplicate_message(stage: Stage) -> None:
         await stage.request(document_id, seconds=0.3)
         for attempt in (1, 1, 1, 1, 0):
             stage.send(document_id, attempt)
-    seconds = await stage.ended(len(ids) * 0.4 + 3)
+    await stage.ended(len(ids) * 0.4 + 3)
     again = ids[: len(ids) // 4]
     await stage.request(*again, force=True)
     for document_id in ids:
@@ -143,7 +156,7 @@ async def duplicate_message(stage: Stage) -> None:
     assert "raised unexpected" not in worker.text(), "a message too many is no error"
     await assert_invariants(stage)
     ignored = len(worker.events("wakeup_ignored"))
-    stage.report(fault="duplicate-message", recovery_s=round(seconds, 1), remarks=f"{ignored} ignored")
+    stage.report(fault="duplicate-message", remarks=f"{ignored} ignored")
 
 
 async def test_repeated_late_and_old_messages_start_nothing(stage: Stage) -> None:

@@ -16,6 +16,7 @@ from tests.clients import Person
 from tests.integration.faults.invariants import assert_invariants
 from tests.integration.faults.process import FULL, Api, many
 from tests.integration.faults.proxy import Proxy
+from tests.integration.faults.recovery import Loss, assert_brought_back, moment, now
 from tests.integration.faults.stage import MOCK, Stage, signed_in
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,10 +26,11 @@ ANSWER_S, HEALTH_S = 2, 0.2
 
 async def redis_down_accept(stage: Stage) -> None:
     api = stage.api()
-    stage.crew()
+    worker = stage.crew()
     async with httpx.AsyncClient(base_url=api.base, timeout=60) as http:
         ada = await signed_in(stage, api, http)
         ids = await stage.documents(many(24, 50))
+        await stage.watched()
         half = len(ids) // 2
         beats: list[float] = []
         async with _pulse(api, beats):
@@ -41,14 +43,17 @@ async def redis_down_accept(stage: Stage) -> None:
                 slowest = max(slowest, await _all_accepted(stage, ada, ids[half:]))
             finally:
                 os.kill(redis, signal.SIGCONT)
+            back = now()
     assert max(beats) < ANSWER_S, f"/health took {max(beats):.1f} s"
     slow = sum(beat > HEALTH_S for beat in beats)  # the machine of a test may be busy now and then
     assert slow <= len(beats) * 0.1, f"{slow} of {len(beats)} times /health took over {HEALTH_S} s"
-    seconds = await stage.ended(len(ids) * 0.15 + 12)
+    await stage.ended(len(ids) * 0.15 + 12)
     assert await stage.count(status="COMPLETED") == len(ids)
     await assert_invariants(stage)
+    waited = {event["document_id"] for event in worker.events("process_started") if moment(event) > back}
+    recovery_s = await assert_brought_back(stage, [Loss(document_id, 1, back) for document_id in waited])
     remarks = f"process at most {slowest:.2f} s, health {max(beats):.3f} s"
-    stage.report(fault="redis-down-accept", recovery_s=round(seconds, 1), remarks=remarks)
+    stage.report(fault="redis-down-accept", recovery_s=recovery_s, remarks=remarks)
 
 
 async def _all_accepted(stage: Stage, ada: Person, ids: list[str]) -> float:
@@ -108,12 +113,16 @@ async def s3_down(stage: Stage) -> None:
             await stage.until(lambda: _postponed(stage, ids[:2], waits), 10 + 5 * waits, "hung runs are postponed")
             await stage.until(lambda: _postponed(stage, ids[2:], 1), 15, "new runs are postponed")
         proxy.turn("pass")
-        seconds = await stage.ended(20)
+        back = now()
+        await stage.ended(20)
         rows = [await stage.row(document_id) for document_id in ids]
         assert {(row["status"], row["run"]["tries"]) for row in rows} == {("COMPLETED", 1)}
         await assert_invariants(stage)
-        waited = sum(row["run"]["waits"] for row in rows)
-        stage.report(fault="s3-down", recovery_s=round(seconds, 1), remarks=f"{waited} postponed")
+        runs = {row["_id"]: row["run"] for row in rows if row["run"]["started_at"] > back}
+        losses = [Loss(id, run["attempt"], max(back, run["ready_at"])) for id, run in runs.items()]
+        pause = max((loss.at - back).total_seconds() for loss in losses)
+        remarks = f"{sum(row['run']['waits'] for row in rows)} postponed, up to {pause:.1f} s of back-off left"
+        stage.report(fault="s3-down", recovery_s=await assert_brought_back(stage, losses), remarks=remarks)
 
 
 async def _postponed(stage: Stage, ids: list[str], times: int) -> bool:
@@ -173,13 +182,13 @@ async def unknown_outcome(stage: Stage) -> None:
                 assert (answer.status_code, answer.json()["attempt"]) == (202, 1), "the repeat gives the same state"
                 stage.accept(document_id)
         stage.crew(MONGO_URL=url)
-        seconds = await stage.ended(len(ids) * 2 + 6)
+        await stage.ended(len(ids) * 2 + 6)
         await assert_invariants(stage)
     rows = [await stage.row(document_id) for document_id in ids]
     assert {(row["status"], row["run"]["attempt"]) for row in rows} == {("COMPLETED", 1)}, "there was one attempt each"
     assert await stage.inbox.count_documents({"type": "document.processing"}) == len(ids)
     assert len(lost.cuts) == len(ids) * len(lost.STEPS), f"not every step lost its answer: {lost.cuts}"
-    stage.report(fault="unknown-outcome", recovery_s=round(seconds, 1))
+    stage.report(fault="unknown-outcome")
 
 
 async def test_a_lost_answer_of_the_database_changes_nothing(stage: Stage) -> None:

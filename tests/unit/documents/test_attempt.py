@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from app.documents.application.attempt import Attempts
-from app.documents.domain.document import Document, Run, RunResult
+from app.documents.domain.document import Document, Run, RunResult, Source
 from app.documents.domain.processors import Completed, Failed, ProcessingError, RunOutcome, RunRequest, Stopped, Usage
 from app.documents.domain.run_policy import RunPolicy, back_off_s
 from core.clock import utc_now
@@ -45,6 +45,10 @@ class Runs:
         self.beats.append((progress, message))
         return self.ours
 
+    async def hashed(self, document_id: str, token: str, sha256: str) -> bool:
+        self.steps.append(("hashed", sha256))
+        return self.ours
+
     async def complete(self, document_id: str, token: str, result: RunResult) -> bool:
         self.steps.append(("complete", result))
         return self.ours
@@ -73,7 +77,12 @@ class Files:
         self.put_error: Exception | None = None
         self.content = CONTENT
 
-    async def get(self, key: str, target: Path) -> None:
+    def at(self, bucket: str) -> "Files":
+        self.bucket = bucket
+        return self
+
+    async def get(self, key: str, target: Path, *, etag: str | None = None) -> None:
+        self.asked = (key, etag)
         if self.get_error:
             raise self.get_error
         target.write_bytes(self.content)
@@ -199,6 +208,17 @@ async def test_an_original_that_is_gone_or_altered_is_not_tried_again(altered: b
         worker.files.get_error = FileMissing()
     assert await worker.run() == ["fail"]
     assert worker.runs.steps[0][1] == ProcessingError.of("storage_unavailable", retryable=False)
+
+
+async def test_a_scanned_document_is_read_where_its_host_keeps_it_and_then_has_a_hash() -> None:
+    worker = Worker(Runner())
+    source = Source(
+        folder_id="fld_1", bucket="imports", path="in/a.pdf", etag='"e1"', generation=1, created_generation=1
+    )
+    worker.runs.document = worker.runs.document.model_copy(update={"source": source, "key": "in/a.pdf", "sha256": None})
+    assert await worker.run() == ["hashed", "complete"]
+    assert (worker.files.bucket, worker.files.asked) == ("imports", ("in/a.pdf", "e1"))
+    assert worker.runs.steps[0][1] == hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.mark.parametrize(("tries", "step"), [(1, "retry"), (4, "retry"), (5, "fail")])

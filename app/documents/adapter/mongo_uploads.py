@@ -1,0 +1,75 @@
+"""Direct uploads in the collection `uploads`."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from pymongo import ASCENDING, IndexModel
+from pymongo.errors import DuplicateKeyError
+
+from app.documents.domain.direct_upload import DirectUpload
+from app.documents.domain.errors import UploadNotFound
+from app.documents.domain.processors import RefusalCode
+from core.mongo import Record, Row, to_model, translated
+
+
+class UploadRecord(DirectUpload, Record):
+    class Settings:
+        name = "uploads"
+        # Not a TTL: it owns objects, which would be left behind.
+        indexes: ClassVar = [IndexModel([("expires_at", ASCENDING)], name="expired")]
+
+
+class MongoDirectUploads:
+    """Each step one conditional update: only an open upload changes."""
+
+    async def add(self, upload: DirectUpload) -> DirectUpload:
+        try:
+            with translated():
+                await self._rows.insert_one({"_id": upload.id, **upload.model_dump(exclude={"id"})})
+        except DuplicateKeyError:
+            return await self.get(upload.id, upload.owner_id)
+        return upload
+
+    async def get(self, upload_id: str, owner_id: str) -> DirectUpload:
+        with translated():
+            row = await self._rows.find_one({"_id": upload_id, "owner_id": owner_id, "state": {"$ne": "aborted"}})
+        if row is None:
+            raise UploadNotFound
+        return to_model(DirectUpload, row)
+
+    async def begin_parts(self, upload_id: str, parts_id: str) -> DirectUpload:
+        await self._change({"_id": upload_id, "parts_id": None}, {"parts_id": parts_id})
+        with translated():
+            return to_model(DirectUpload, await self._rows.find_one({"_id": upload_id}))
+
+    async def complete(self, upload_id: str) -> None:
+        await self._change({"_id": upload_id}, {"state": "completed"})
+
+    async def refuse(self, upload_id: str, refusal: RefusalCode) -> None:
+        await self._change({"_id": upload_id}, {"state": "refused", "refusal": refusal})
+
+    async def abort(self, upload_id: str, owner_id: str, until: datetime) -> None:
+        await self._change({"_id": upload_id, "owner_id": owner_id}, {"state": "aborted", "expires_at": until})
+
+    async def expired(self, now: datetime, limit: int) -> Sequence[DirectUpload]:
+        with translated():
+            cursor = self._rows.find({"expires_at": {"$lte": now}}).sort("expires_at", ASCENDING)
+            return [to_model(DirectUpload, row) for row in await cursor.limit(limit).to_list()]
+
+    async def purge(self, upload_id: str) -> None:
+        with translated():
+            await self._rows.delete_one({"_id": upload_id})
+
+    async def known(self, upload_ids: Collection[str]) -> Mapping[str, DirectUpload]:
+        with translated():
+            rows = await self._rows.find({"_id": {"$in": list(upload_ids)}}).to_list()
+        return {row["_id"]: to_model(DirectUpload, row) for row in rows}
+
+    async def _change(self, query: Row, update: Row) -> None:
+        with translated():
+            await self._rows.update_one({**query, "state": "open"}, {"$set": update})
+
+    @property
+    def _rows(self) -> Any:
+        return UploadRecord.get_pymongo_collection()

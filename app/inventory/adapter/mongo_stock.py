@@ -1,0 +1,177 @@
+"""Levels, movements and reservations in MongoDB; every change goes through the ledger."""
+
+from collections.abc import Collection, Sequence
+
+import structlog
+from bson import Int64
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from app.inventory.adapter.ledger import NOW, Ledger, Transaction
+from app.inventory.adapter.mongo import ACTIVE, COUNTS, LevelRecord, MovementRecord, ReservationRecord, page_by_id
+from app.inventory.domain.errors import ReservationClosed, ReservationNotFound, StockBusy, StockChanged
+from app.inventory.domain.stock import ENDS, SIGNS, Command, Ending, Kind, Level, Line, Movement, Reservation
+from core.clock import Clock
+from core.errors import PreconditionFailed
+from core.ids import new_id
+from core.mongo import READ_MS, Row, to_model, translated
+from core.paging import Page, Position
+
+log = structlog.get_logger("inventory")
+
+BATCH = 200
+
+
+class MongoStock:
+    """The collections `stock_levels` and `stock_movements`."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger, self._clock = ledger, clock
+
+    async def add(self, level_id: str) -> None:
+        zeros = {**dict.fromkeys(COUNTS, Int64(0)), "low": False, "updated_at": self._clock()}
+        rows = LevelRecord.get_pymongo_collection()
+        try:
+            with translated():
+                await rows.update_one({"_id": level_id}, {"$setOnInsert": zeros}, upsert=True)
+        except DuplicateKeyError:
+            return  # somebody else was first
+
+    async def get(self, level_id: str) -> Level:
+        with translated():
+            row = await LevelRecord.get_pymongo_collection().find_one({"_id": level_id})
+        assert row is not None, "whoever asks knows the product, and its level was made before"
+        return to_model(Level, row)
+
+    async def list(self, *, low: bool, after: Position | None, limit: int) -> Page[Level]:
+        query: Row = ({"low": True} if low else {}) | ({"_id": {"$lt": after.id}} if after else {})
+        return await page_by_id(LevelRecord.get_pymongo_collection(), query, limit, Level)
+
+    async def movements(self, level_id: str, after: Position | None, limit: int) -> Page[Movement]:
+        query = {"_id": {"$gt": f"{level_id}#", "$lt": after.id if after else f"{level_id}$"}}
+        return await page_by_id(MovementRecord.get_pymongo_collection(), query, limit, Movement)
+
+    async def find_effect(self, command_id: str) -> Movement | None:
+        with translated():
+            row = await MovementRecord.get_pymongo_collection().find_one({"command_id": command_id})
+        return row and to_model(Movement, row)
+
+    async def move(self, level_id: str, kind: Kind, quantity: int, command: Command) -> Movement:
+        taken = -quantity * SIGNS[kind][0]
+        if taken > 0:
+            await self._ledger.demand({level_id: taken})
+        return await self._ledger.run([level_id], command, lambda tx: tx.move(level_id, kind, quantity))
+
+    async def set_on_hand(
+        self, level_id: str, quantity: int, command: Command, *, expected: int | None, versions: Collection[int] | None
+    ) -> Level:
+        async def change(tx: Transaction) -> Level:
+            before = await tx.level(level_id)
+            _demand_version(before, versions)
+            if expected is not None and before.on_hand != expected:
+                raise StockChanged
+            if before.on_hand != quantity:
+                await tx.move(level_id, "set", quantity - before.on_hand)
+            return await tx.level(level_id)
+
+        return await self._ledger.run([level_id], command, change)
+
+    async def set_threshold(
+        self, level_id: str, threshold: int, command: Command, *, versions: Collection[int] | None
+    ) -> Level:
+        async def change(tx: Transaction) -> Level:
+            before = await tx.level(level_id)
+            _demand_version(before, versions)
+            return before if before.threshold == threshold else await tx.set_threshold(before, threshold)
+
+        return await self._ledger.run([level_id], command, change)
+
+
+class MongoReservations:
+    """The collection `reservations`."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger, self._clock = ledger, clock
+
+    async def get(self, reservation_id: str) -> Reservation:
+        found = await self._find({"_id": reservation_id})
+        if found is None:
+            raise ReservationNotFound
+        return found
+
+    async def find_effect(self, command_id: str) -> Reservation | None:
+        return await self._find({"command_id": command_id})
+
+    async def add(self, lines: Sequence[Line], ttl_s: int, command: Command) -> Reservation:
+        needed = {line.level_id: line.quantity for line in lines}
+        await self._ledger.demand(needed)
+        reservation_id = new_id("rsv")
+        content = {
+            "status": "active", "lines": [line.model_dump() for line in lines], "command_id": command.id,
+            "reference": command.reference, "closed_at": None,
+        }  # fmt: skip
+        dates = {"created_at": NOW, "expires_at": {"$add": [NOW, ttl_s * 1000]}}
+
+        async def reserve(tx: Transaction) -> Reservation:
+            # An upsert, since an insert cannot ask the database for the time.
+            row = await ReservationRecord.get_pymongo_collection().find_one_and_update(
+                {"_id": reservation_id},
+                [{"$set": {**{name: {"$literal": value} for name, value in content.items()}, **dates}}],
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
+                session=tx.session,
+            )
+            assert row is not None, "it was inserted, or this would not be reached"
+            for level_id in sorted(needed):
+                await tx.move(level_id, "reserve", needed[level_id], reservation_id)
+            return to_model(Reservation, row)
+
+        return await self._ledger.run(needed, command, reserve)
+
+    async def end(self, reservation: Reservation, ending: Ending, command: Command) -> Reservation:
+        in_time = {"$lte" if ending == "expire" else "$gt": ["$expires_at", NOW]}
+        closed = {"status": ENDS[ending], "closed_at": NOW}
+
+        async def close(tx: Transaction) -> Reservation:
+            row = await ReservationRecord.get_pymongo_collection().find_one_and_update(
+                {"_id": reservation.id, **ACTIVE, "$expr": in_time},
+                [{"$set": closed}],
+                return_document=ReturnDocument.AFTER,
+                session=tx.session,
+            )
+            if row is None:  # somebody else won: no movement
+                raise ReservationClosed
+            for line in sorted(reservation.lines, key=lambda line: line.level_id):
+                await tx.move(line.level_id, ending, line.quantity, reservation.id)
+            return to_model(Reservation, row)
+
+        return await self._ledger.run([line.level_id for line in reservation.lines], command, close)
+
+    async def expire_due(self, level_ids: Collection[str] | None = None) -> int:
+        due: Row = {**ACTIVE, "expires_at": {"$lte": self._clock()}}  # candidates: the database's clock decides
+        if level_ids is not None:
+            due["lines.level_id"] = {"$in": list(level_ids)}
+        with translated():
+            cursor = ReservationRecord.get_pymongo_collection().find(due).sort("expires_at").limit(BATCH)
+            rows = await cursor.max_time_ms(READ_MS).to_list()
+        return sum([await self._expire(to_model(Reservation, row)) for row in rows])
+
+    async def _expire(self, reservation: Reservation) -> bool:
+        try:
+            await self.end(reservation, "expire", Command(new_id("cmd"), "service:inventory", ""))
+        except ReservationClosed:
+            return False
+        except StockBusy:  # another one may have more luck; this one stays due
+            log.warning("expiry_postponed", reservation_id=reservation.id)
+            return False
+        return True
+
+    async def _find(self, query: Row) -> Reservation | None:
+        with translated():
+            row = await ReservationRecord.get_pymongo_collection().find_one(query)
+        return row and to_model(Reservation, row)
+
+
+def _demand_version(level: Level, versions: Collection[int] | None) -> None:
+    if versions is not None and level.version not in versions:
+        raise PreconditionFailed
