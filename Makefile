@@ -6,7 +6,7 @@ JOBS   ?= 2
 APT    := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o Acquire::http::Timeout=30
 
 .DEFAULT_GOAL := help
-.PHONY: help run test php faults mutants check audit sbom format lock openapi clean
+.PHONY: help run test php faults mutants check audit sbom format lock openapi bench-uploads clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ lock: $(VENV)/.installed-dev  ## Compile requirements*.in into pinned, hashed re
 
 openapi: $(VENV)/.installed-dev  ## Write docs/openapi.json from the code
 	@$(BIN)/python main.py openapi > docs/openapi.json
+
+bench-uploads: $(VENV)/.installed-dev  ## A thousand uploads at once, beside the same bytes straight to S3 (minutes)
+	$(BIN)/python -m benchmarks.uploads
 
 clean:  ## Remove the virtual environment, local data and caches
 	rm -rf $(VENV) .data dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

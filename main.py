@@ -93,6 +93,25 @@ def openapi() -> None:
     raise typer.Exit(_guarded(show))
 
 
+@cli.command()
+def doctor(fix: Annotated[bool, typer.Option("--fix", help="Remove what no record names")] = False) -> None:
+    """Compare storage and documents; without --fix it changes nothing. Exit code 1 where something is left."""
+
+    def examine() -> int:
+        from app.container import build_container
+        from app.documents.adapter.doctor import examine
+        from app.runtime import running
+        from core.config import load_settings
+
+        async def run() -> int:
+            async with running(build_container(load_settings(), "worker")) as container:
+                return await examine(container.documents.inspection(), fix=fix)
+
+        return asyncio.run(run())
+
+    raise typer.Exit(_guarded(examine))
+
+
 inventory = typer.Typer(help="Stock.")
 cli.add_typer(inventory, name="inventory")
 

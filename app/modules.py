@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core.config import ConfigError, Settings
 
@@ -20,104 +21,37 @@ if TYPE_CHECKING:  # this file is read before anybody knows which of them are ne
 
 @dataclass(frozen=True)
 class Module:
-    """Functions import on call, so that an API does not load task code and a worker no endpoints."""
+    """Its files are imported on call, so that an API does not load task code and a worker no endpoints."""
 
-    requires: tuple[str, ...]
-    routers: Callable[[], "Sequence[APIRouter]"]
-    records: Callable[[], "Sequence[type[Document]]"]
-    register_tasks: "Callable[[Celery, WorkerProcess], None] | None" = None
-    schedule: Callable[[Settings], Mapping[str, timedelta]] | None = None
+    name: str
+    endpoints: tuple[str, ...]  # routers of the adapter in the order in which paths are matched, `file.variable`
+    requires: tuple[str, ...] = ()
+    has_tasks: bool = True
     check: Callable[[Settings], None] | None = None  # needs beside modules; raises ConfigError
     background: "Callable[[Container], AbstractAsyncContextManager[None]] | None" = None  # as long as the process runs
 
+    def routers(self) -> "Sequence[APIRouter]":
+        return [getattr(self._file(file), variable) for file, variable in (each.split(".") for each in self.endpoints)]
 
-def _users_routers() -> "Sequence[APIRouter]":
-    from app.users.adapter import api, sessions_api
+    def records(self) -> "Sequence[type[Document]]":
+        records: Sequence[type[Document]] = self._file("mongo").RECORDS
+        return records
 
-    return api.public, api.people, sessions_api.leaving, sessions_api.people
+    def register_tasks(self, celery: "Celery", process: "WorkerProcess") -> None:
+        if self.has_tasks:
+            self._file("tasks").register(celery, process)
 
+    def schedule(self, settings: Settings) -> Mapping[str, timedelta]:
+        """Periodic tasks and their intervals."""
+        return self._file("tasks").schedule(settings) if self.has_tasks else {}
 
-def _users_records() -> "Sequence[type[Document]]":
-    from app.users.adapter.mongo import RECORDS
-
-    return RECORDS
-
-
-def _folders_routers() -> "Sequence[APIRouter]":
-    from app.folders.adapter import api, sync_api
-
-    return sync_api.router, sync_api.callbacks, api.router
-
-
-def _folders_records() -> "Sequence[type[Document]]":
-    from app.folders.adapter.mongo import RECORDS
-
-    return RECORDS
+    def _file(self, name: str) -> Any:
+        return import_module(f"app.{self.name}.adapter.{name}")
 
 
 def _folders_check(settings: Settings) -> None:
     if settings.scans_url is not None and not settings.has_any("scans") and settings.scans_private_token is None:
         raise ConfigError("SCANS_PRIVATE_TOKEN: must be set with SCANS_URL")
-
-
-def _folders_tasks(celery: "Celery", process: "WorkerProcess") -> None:
-    from app.folders.adapter import tasks
-
-    tasks.register(celery, process)
-
-
-def _folders_schedule(settings: Settings) -> Mapping[str, timedelta]:
-    from app.folders.adapter import tasks
-
-    return tasks.schedule(settings)
-
-
-def _documents_routers() -> "Sequence[APIRouter]":
-    from app.documents.adapter import api, processing_api, uploads_api
-
-    return api.uploads, uploads_api.router, uploads_api.completing, api.router, processing_api.router
-
-
-def _documents_records() -> "Sequence[type[Document]]":
-    from app.documents.adapter.mongo import RECORDS
-
-    return RECORDS
-
-
-def _documents_tasks(celery: "Celery", process: "WorkerProcess") -> None:
-    from app.documents.adapter import tasks
-
-    tasks.register(celery, process)
-
-
-def _documents_schedule(settings: Settings) -> Mapping[str, timedelta]:
-    from app.documents.adapter import tasks
-
-    return tasks.schedule(settings)
-
-
-def _products_routers() -> "Sequence[APIRouter]":
-    from app.products.adapter import api
-
-    return api.imports, api.router
-
-
-def _products_records() -> "Sequence[type[Document]]":
-    from app.products.adapter.mongo import RECORDS
-
-    return RECORDS
-
-
-def _products_tasks(celery: "Celery", process: "WorkerProcess") -> None:
-    from app.products.adapter import tasks
-
-    tasks.register(celery, process)
-
-
-def _products_schedule(_: Settings) -> Mapping[str, timedelta]:
-    from app.products.adapter import tasks
-
-    return tasks.SCHEDULE
 
 
 def _inventory_check(settings: Settings) -> None:
@@ -126,115 +60,35 @@ def _inventory_check(settings: Settings) -> None:
             raise ConfigError(f"{name.upper()}: must be set where inventory runs without products")
 
 
-def _inventory_routers() -> "Sequence[APIRouter]":
-    from app.inventory.adapter import api, reservations_api
-
-    return reservations_api.router, api.router
-
-
-def _inventory_records() -> "Sequence[type[Document]]":
-    from app.inventory.adapter.mongo import RECORDS
-
-    return RECORDS
-
-
-def _inventory_tasks(celery: "Celery", process: "WorkerProcess") -> None:
-    from app.inventory.adapter import tasks
-
-    tasks.register(celery, process)
-
-
-def _inventory_schedule(settings: Settings) -> Mapping[str, timedelta]:
-    from app.inventory.adapter import tasks
-
-    return tasks.schedule(settings)
-
-
 def _inventory_background(container: "Container") -> "AbstractAsyncContextManager[None]":
     background: AbstractAsyncContextManager[None] = container.inventory.background()
     return background
 
 
-def _scans_routers() -> "Sequence[APIRouter]":
-    from app.scans.adapter import api
-
-    return (api.router,)
-
-
-def _scans_records() -> "Sequence[type[Document]]":
-    from app.scans.adapter.mongo import RECORDS
-
-    return RECORDS
-
-
-def _scans_tasks(celery: "Celery", process: "WorkerProcess") -> None:
-    from app.scans.adapter import tasks
-
-    tasks.register(celery, process)
-
-
-def _scans_schedule(settings: Settings) -> Mapping[str, timedelta]:
-    from app.scans.adapter import tasks
-
-    return tasks.schedule(settings)
-
-
-def _webhooks_routers() -> "Sequence[APIRouter]":
-    from app.webhooks.adapter import api
-
-    return (api.router,)
-
-
-def _webhooks_records() -> "Sequence[type[Document]]":
-    from app.webhooks.adapter.mongo import RECORDS
-
-    return RECORDS
-
-
-def _webhooks_tasks(celery: "Celery", process: "WorkerProcess") -> None:
-    from app.webhooks.adapter import tasks
-
-    tasks.register(celery, process)
-
-
-def _webhooks_schedule(settings: Settings) -> Mapping[str, timedelta]:
-    from app.webhooks.adapter import tasks
-
-    return tasks.schedule(settings)
-
-
-MODULES: Mapping[str, Module] = MappingProxyType(
-    {
-        "documents": Module(
-            ("users", "folders"),
-            _documents_routers,
-            _documents_records,
-            _documents_tasks,
-            _documents_schedule,
-        ),
-        "products": Module((), _products_routers, _products_records, _products_tasks, _products_schedule),
-        "inventory": Module(
-            (),
-            _inventory_routers,
-            _inventory_records,
-            _inventory_tasks,
-            _inventory_schedule,
-            _inventory_check,
-            _inventory_background,
-        ),
-        "folders": Module(
-            ("users", "documents"),
-            _folders_routers,
-            _folders_records,
-            _folders_tasks,
-            _folders_schedule,
-            check=_folders_check,
-        ),
-        "webhooks": Module(("users",), _webhooks_routers, _webhooks_records, _webhooks_tasks, _webhooks_schedule),
-        "scans": Module((), _scans_routers, _scans_records, _scans_tasks, _scans_schedule),
-        "users": Module((), _users_routers, _users_records),
-    }
+_ALL = (  # most used first
+    Module(
+        "documents",
+        ("api.uploads", "uploads_api.router", "uploads_api.completing", "api.router", "processing_api.router"),
+        requires=("users", "folders"),
+    ),
+    Module("products", ("api.imports", "api.router")),
+    Module(
+        "inventory",
+        ("reservations_api.router", "api.router"),
+        check=_inventory_check,
+        background=_inventory_background,
+    ),
+    Module(
+        "folders",
+        ("sync_api.router", "sync_api.callbacks", "api.router"),
+        requires=("users", "documents"),
+        check=_folders_check,
+    ),
+    Module("webhooks", ("api.router",), requires=("users",)),
+    Module("scans", ("api.router",)),
+    Module("users", ("api.public", "api.people", "sessions_api.leaving", "sessions_api.people"), has_tasks=False),
 )
+MODULES: Mapping[str, Module] = MappingProxyType({module.name: module for module in _ALL})
 
 
 def selected(settings: Settings) -> dict[str, Module]:

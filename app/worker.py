@@ -56,9 +56,8 @@ def celery_app() -> Celery:
     process = WorkerProcess(lambda: _opened(settings))
     events.register(app, process)
     for module in selected(settings).values():
-        if module.register_tasks is not None:
-            module.register_tasks(app, process)
-        for task, every in (module.schedule(settings) if module.schedule else {}).items():
+        module.register_tasks(app, process)
+        for task, every in module.schedule(settings).items():
             options = {"queue": settings.queue_prefix + PERIODIC, "expires": 3 * every.total_seconds()}
             app.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
     app.conf.beat_schedule_filename = str(settings.data_dir / "beat-schedule")

@@ -5,12 +5,13 @@ repeats a no-op. `deliver` claims rows and closes each **after** its handler suc
 """
 
 import random
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 import structlog
-from pymongo import ASCENDING, IndexModel, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DeleteOne, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
 from core.errors import Unavailable
@@ -20,7 +21,7 @@ from core.mongo import Record, Row, translated
 
 log = structlog.get_logger("events")
 
-BATCH = 200
+BATCH, RUN_S = 200, 8.0
 LEASE_S = 30
 TRIES = 10
 BACK_OFF_S, BACK_OFF_MAX_S, BACK_OFF_SPREAD = 5, 6 * 3600, 0.2
@@ -86,61 +87,73 @@ class Relay:
         self._subscribers = {subscriber.name: subscriber for subscriber in subscribers}
 
     async def run(self) -> None:
-        """Everything that waits, up to a batch of each."""
-        await self._route({"outbox.at": {"$exists": True}})
-        await self._deliver()
+        """Everything that waits, for as long as a periodic task may take."""
+        deadline = time.monotonic() + RUN_S
+        while time.monotonic() < deadline:
+            routed = await self._route({"outbox.at": {"$exists": True}})
+            if not await self._deliver() and not routed:
+                return
 
     async def run_for(self, aggregate_id: str) -> None:
         """The events of one aggregate, right after its change; what fails here is the next `run`'s."""
         if not self._subscribers:
             return
         try:
-            await self._route({"_id": aggregate_id})
-            await self._deliver()
+            routed = await self._route({"_id": aggregate_id})
+            if routed:
+                await self._deliver(among=routed)
         except Unavailable as error:
             log.warning("relay_postponed", error=error.code)
 
-    async def _route(self, query: Row) -> None:
+    async def _route(self, query: Row) -> list[str]:
+        """The ids of the deliveries."""
         rows: AsyncCollection[Row] = self._source.get_pymongo_collection()
         with translated():
             found = await rows.find(query, {"outbox": 1}).limit(BATCH).to_list()
-            copies = [copy for row in found for event in row.get("outbox", ()) for copy in self._copies(event)]
+            copies = {
+                id_: copy for row in found for event in row.get("outbox", ()) for id_, copy in self._copies(event)
+            }
             if copies:
-                await self._deliveries.get_pymongo_collection().bulk_write(copies, ordered=False)
+                await self._deliveries.get_pymongo_collection().bulk_write(list(copies.values()), ordered=False)
+            done: list[UpdateOne | DeleteOne] = []
             for row in found:
                 routed = [event["event_id"] for event in row.get("outbox", ())]
                 if issubclass(self._source, OutboxRecord):  # it was there for its events alone
-                    await rows.delete_one({"_id": row["_id"]})
+                    done.append(DeleteOne({"_id": row["_id"]}))
                 elif routed:
-                    await rows.update_one({"_id": row["_id"]}, {"$pull": {"outbox": {"event_id": {"$in": routed}}}})
+                    done.append(UpdateOne({"_id": row["_id"]}, {"$pull": {"outbox": {"event_id": {"$in": routed}}}}))
+            if done:
+                await rows.bulk_write(done, ordered=False)
+        return list(copies)
 
-    def _copies(self, event: Row) -> list[UpdateOne]:
+    def _copies(self, event: Row) -> list[tuple[str, UpdateOne]]:
         fresh = {
             "event": event, "status": "PENDING", "tries": 0, "next_attempt_at": event["at"],
             "locked_until": None, "token": None, "closed_at": None,
         }  # fmt: skip
         return [
-            UpdateOne(
-                {"_id": delivery_id(event["event_id"], subscriber.name)},
-                {"$setOnInsert": {**fresh, "subscriber": subscriber.name}},
-                upsert=True,
-            )
+            (id_, UpdateOne({"_id": id_}, {"$setOnInsert": {**fresh, "subscriber": subscriber.name}}, upsert=True))
             for subscriber in self._subscribers.values()
             if event["type"] in subscriber.types
+            for id_ in [delivery_id(event["event_id"], subscriber.name)]
         ]
 
-    async def _deliver(self) -> None:
+    async def _deliver(self, among: Sequence[str] | None = None) -> int:
+        """How many were due, a batch at most."""
         if not self._subscribers:
-            return
-        for _ in range(BATCH):
+            return 0
+        for count in range(BATCH):
             token = random_token()
-            row = await self._claim(token)
+            row = await self._claim(token, among)
             if row is None:
-                return
+                return count
             await self._hand_over(row, token)
+        return BATCH
 
-    async def _claim(self, token: str) -> Row | None:
+    async def _claim(self, token: str, among: Sequence[str] | None) -> Row | None:
         due = {"subscriber": {"$in": list(self._subscribers)}, **IS_DUE}
+        if among is not None:
+            due["_id"] = {"$in": among}
         with translated():
             row: Row | None = await self._rows.find_one_and_update(
                 due, claimed(token, LEASE_S), sort=[("next_attempt_at", 1)], return_document=ReturnDocument.AFTER

@@ -18,6 +18,7 @@ from app.documents.adapter.registry import load_processors
 from app.documents.adapter.runner import ChildProcessRunner, run_workdir
 from app.documents.adapter.upload import StoredFileScan, UploadGate
 from app.documents.application.attempt import Attempts
+from app.documents.application.inspection import Inspection
 from app.documents.application.library import Library
 from app.documents.application.processing import Processing
 from app.documents.application.upkeep import Upkeep
@@ -66,9 +67,10 @@ class DocumentsContainer(containers.DeclarativeContainer):
     relay = providers.Singleton(Relay, DocumentRecord, DocumentDeliveryRecord, subscribers)
 
     library = providers.Factory(Library, documents, runs, files, folders, clock)
-    uploads = providers.Factory(
+    direct_uploads = providers.Singleton(MongoDirectUploads)
+    uploads = providers.Singleton(
         Uploads,
-        providers.Singleton(MongoDirectUploads),
+        direct_uploads,
         documents,
         files,
         folders,
@@ -77,7 +79,8 @@ class DocumentsContainer(containers.DeclarativeContainer):
         clock,
     )
     processing = providers.Factory(Processing, documents, runs, queue, files, registry, stopping)
-    upkeep = providers.Factory(Upkeep, documents, runs, queue, files, clock)
+    inspection = providers.Factory(Inspection, documents, direct_uploads, files, clock)
+    upkeep = providers.Factory(Upkeep, documents, runs, queue, files)
     attempts = providers.Singleton(
         Attempts,
         runs,

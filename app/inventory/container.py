@@ -11,6 +11,7 @@ from app.inventory.adapter.catalog_local import LocalProductCatalog
 from app.inventory.adapter.ledger import Ledger
 from app.inventory.adapter.mongo import MongoProductSnapshots, StockDeliveryRecord, StockKeyRecord, StockOutboxRecord
 from app.inventory.adapter.mongo_stock import MongoReservations, MongoStock
+from app.inventory.application.changes import Changes
 from app.inventory.application.products import KnownProducts
 from app.inventory.application.reserving import ReservationService
 from app.inventory.application.stocks import StockService
@@ -59,5 +60,7 @@ class InventoryContainer(containers.DeclarativeContainer):
     subscriber = providers.Singleton(_subscriber, products.provider)
     background = providers.Factory(beside_requests, catalog, products, role)
 
-    stock_service = providers.Factory(StockService, products, stock, reservations, snapshots)
-    reservation_service = providers.Factory(ReservationService, products, stock, reservations, clock)
+    changes = providers.Singleton(Changes, reservations)
+
+    stock_service = providers.Factory(StockService, products, stock, reservations, snapshots, changes)
+    reservation_service = providers.Factory(ReservationService, products, stock, reservations, changes, clock)

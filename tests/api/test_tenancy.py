@@ -12,6 +12,8 @@ from tests.corpus import pdfs
 # What a valid call needs beside its path. A new route with a body belongs here.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("post", "/documents/upload"): {"files": {"file": ("a.pdf", pdfs.pdf(["x"]))}},
+    ("post", "/documents/uploads"): {"json": {"filename": "a.pdf", "size": 9, "content_type": "application/pdf"}},
+    ("post", "/documents/uploads/{upload_id}/complete"): {"json": {}},
     ("patch", "/documents/{document_id}"): {"json": {"external_id": "stolen"}},
     ("post", "/documents/{document_id}/process"): {"json": {}},
     ("post", "/documents/{document_id}/cancel"): {},
@@ -47,6 +49,8 @@ async def adas(http: httpx.AsyncClient, ada: Person) -> dict[str, str]:
     folder = (await ada.post("/folders", json={"name": "Private"})).json()["folder_id"]
     document = await ada.uploaded(pdfs.pdf(["private"]), folder_id=folder)
     ids = {"folder_id": folder, "document_id": document["document_id"]}
+    wanted: dict[str, Any] = {"filename": "a.pdf", "size": 9, "content_type": "application/pdf"}
+    ids["upload_id"] = (await ada.post("/documents/uploads", json=wanted)).json()["upload_id"]
     await ada.post("/folders", json={"name": "Scanned", "source": "s3://dossier/private/"})
     ids["sync_id"] = (await ada.post("/folders/sync")).json()["sync_id"]
     wanted = {"url": "https://hooks.example.com/", "events": ["document.completed"]}

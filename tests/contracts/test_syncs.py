@@ -264,6 +264,15 @@ async def test_the_first_message_binds_the_scan(host: Host) -> None:
     assert await present() == 1
 
 
+async def test_of_two_scans_at_once_one_is_bound(host: Host) -> None:
+    await host.folder()
+    sync = await host.syncs.start(OWNER, None, request_id="r")
+    marks = await asyncio.gather(
+        *(MongoSyncs().mark(sync.id, f"scn_{number}", f"f:{number}", 0) for number in range(5))
+    )
+    assert len([mark for mark in marks if mark]) == 1
+
+
 async def test_a_folder_or_sync_that_is_not_concerned_changes_nothing(host: Host) -> None:
     folder_id, other = await host.folder(), await host.folder()
     sync_id = await host.started(folder_id)

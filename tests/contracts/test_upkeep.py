@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
+from app.documents.adapter.mongo_uploads import MongoDirectUploads
+from app.documents.application.inspection import Inspection
 from app.documents.application.upkeep import Upkeep
 from app.documents.domain.document import Document, RunResult, Source, new_original_key, result_prefix
 from app.documents.domain.ports import Runs
@@ -30,7 +32,12 @@ async def files(tmp_path: Path) -> LocalFileStore:
 @pytest.fixture
 def upkeep(database: str, runs: Runs, files: LocalFileStore) -> Upkeep:
     nobody: Any = None
-    return Upkeep(MongoDocuments(utc_now), runs, nobody, files, utc_now)
+    return Upkeep(MongoDocuments(utc_now), runs, nobody, files)
+
+
+@pytest.fixture
+def inspection(database: str, files: LocalFileStore) -> Inspection:
+    return Inspection(MongoDocuments(utc_now), MongoDirectUploads(), files, utc_now)
 
 
 async def put(files: LocalFileStore, key: str, *, age_s: float = 0) -> str:
@@ -59,18 +66,18 @@ async def ask(runs: Runs, made: Document, *, force: bool = False) -> None:
     await runs.request(made.id, OWNER, processor="extract", options={}, force=force, request_id="r")
 
 
-async def test_originals_that_no_record_names_go_after_a_day(upkeep: Upkeep, files: LocalFileStore) -> None:
+async def test_originals_that_no_record_names_go_after_a_day(inspection: Inspection, files: LocalFileStore) -> None:
     made = await document(files)
     nobodys = new_id("doc")
     young = await put(files, new_original_key(nobodys))
     await put(files, new_original_key(nobodys), age_s=OLD_S)
     await put(files, new_original_key(made.id), age_s=OLD_S)  # an upload that was repeated
-    await upkeep.remove_orphans()
+    await inspection.remove_orphans()
     assert await keys(files) == {made.key, young}
 
 
 async def test_only_the_current_result_and_the_one_being_made_stay(
-    upkeep: Upkeep, runs: Runs, files: LocalFileStore
+    inspection: Inspection, runs: Runs, files: LocalFileStore
 ) -> None:
     made = await document(files)
     await ask(runs, made)
@@ -80,7 +87,7 @@ async def test_only_the_current_result_and_the_one_being_made_stay(
         if attempt == 1:
             assert await runs.retry(made.id, "t", delay_s=0)
     kept = result_prefix(made.id, 2) + "result.json"
-    await upkeep.remove_orphans()
+    await inspection.remove_orphans()
     assert await keys(files) == {made.key, kept}
 
     result = RunResult(
@@ -88,10 +95,10 @@ async def test_only_the_current_result_and_the_one_being_made_stay(
     )
     assert await runs.complete(made.id, "t", result)
     await put(files, result_prefix(made.id, 1) + "late-zombie.json")
-    await upkeep.remove_orphans()
+    await inspection.remove_orphans()
     assert await keys(files) == {made.key, kept}
     await ask(runs, made, force=True)
-    await upkeep.remove_orphans()
+    await inspection.remove_orphans()
     assert await keys(files) == {made.key}
 
 
@@ -112,7 +119,7 @@ async def test_a_deleted_document_loses_its_objects_then_its_record(
 
 
 async def test_a_deleted_scanned_document_loses_its_results_and_never_the_hosts_object(
-    upkeep: Upkeep, runs: Runs, files: LocalFileStore
+    upkeep: Upkeep, inspection: Inspection, runs: Runs, files: LocalFileStore
 ) -> None:
     hosts = await put(files, "imports/a.pdf", age_s=OLD_S)
     source = Source(folder_id="fld_1", bucket="imports", path=hosts, etag="e", generation=1, created_generation=1)
@@ -128,7 +135,7 @@ async def test_a_deleted_scanned_document_loses_its_results_and_never_the_hosts_
     assert await runs.remove(made.id, OWNER)
     await upkeep.remove_deleted()
     assert await keys(files) == {later}
-    await upkeep.remove_orphans()
+    await inspection.remove_orphans()
     assert await keys(files) == set()
     assert (await files.stat(hosts)).size == 1
     assert await DocumentRecord.get_pymongo_collection().count_documents({"_id": made.id}) == 1

@@ -22,8 +22,8 @@ READY_S, STOP_S = 60, 45
 class Running:
     """The stack on a data folder and a port; keeps what it prints."""
 
-    def __init__(self, data_dir: Path, port: int, **settings: str) -> None:
-        self.data_dir, self.port = data_dir, port
+    def __init__(self, data_dir: Path, port: int, *, modules: str = "all", **settings: str) -> None:
+        self.data_dir, self.port, self.modules = data_dir, port, modules
         self.base = f"http://127.0.0.1:{port}"
         self.lines: list[str] = []
         self._settings = settings
@@ -32,13 +32,16 @@ class Running:
         """Seconds until it was ready."""
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "main.py", "--env", "local", "--data-dir", str(self.data_dir), "--port", str(self.port)],
+            [
+                sys.executable, "main.py", "--env", "local", "--modules", self.modules,
+                "--data-dir", str(self.data_dir), "--port", str(self.port),
+            ],
             cwd=ROOT,
             env={**os.environ, **self._settings, "LOG_FORMAT": "json"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
-        )
+        )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         while not self.ready():

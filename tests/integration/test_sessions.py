@@ -314,7 +314,8 @@ async def test_a_hung_redis_costs_the_first_requests_a_moment_and_the_others_not
     own: LocalServers, ada: Person, redis: Redis, container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = container.users.session_cache()
-    genuine, now, asked = cache._ask, time.monotonic(), 0
+    breaker = cache._breaker
+    genuine, now, asked = breaker.ask, time.monotonic(), 0
 
     async def counted(command: Any) -> Any:
         nonlocal asked
@@ -327,8 +328,8 @@ async def test_a_hung_redis_costs_the_first_requests_a_moment_and_the_others_not
             assert all([await is_in(ada) for _ in range(requests)])
         return asked - before
 
-    monkeypatch.setattr(cache, "_ask", counted)
-    monkeypatch.setattr(cache, "_now", lambda: now)
+    monkeypatch.setattr(breaker, "ask", counted)
+    monkeypatch.setattr(breaker, "_now", lambda: now)
     with hung(own, "redis"):
         assert await asks_of(2) == 3  # to read, to fill, and to read again
         assert await asks_of(30) == 0

@@ -1,6 +1,6 @@
 """Documents in MongoDB: the record with its indexes, and what people do with their own. Runs: mongo_runs.py."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
@@ -9,7 +9,7 @@ from pymongo.errors import DuplicateKeyError
 from app.documents.adapter.mongo_uploads import UploadRecord
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import DocumentNotFound
-from app.documents.domain.ports import Filters, NamedObjects
+from app.documents.domain.ports import Filters, NamedObjects, StoredNames
 from core.clock import Clock
 from core.idempotency import IdempotencyRecord
 from core.mongo import Record, Row, page_of, to_model, translated
@@ -159,6 +159,17 @@ class MongoDocuments:
                 attempts |= {run["result"]["attempt"]} if run.get("result") else set()
                 named[row["_id"]] = NamedObjects(row["key"], frozenset(attempts))
         return named
+
+    async def stored_after(self, document_id: str, limit: int) -> Sequence[StoredNames]:
+        asked = {"_id": {"$gt": document_id}, "deleted_at": None, "source": None}
+        with translated():
+            cursor = self._rows.find(asked, {"key": 1, "run.result.objects": 1}).sort("_id", ASCENDING)
+            rows = await cursor.limit(limit).to_list()
+        results = [((row.get("run") or {}).get("result") or {}).get("objects") or {} for row in rows]
+        return [
+            StoredNames(row["_id"], row["key"], tuple(stored["key"] for stored in objects.values()))
+            for row, objects in zip(rows, results, strict=True)
+        ]
 
     async def has_documents(self, folder_id: str, owner_id: str) -> bool:
         """For folders (FolderContents)."""

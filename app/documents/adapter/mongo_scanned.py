@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
 
 from app.documents.adapter.mongo import DocumentRecord
 from app.documents.adapter.mongo_runs import NOW, given, plus, queued
@@ -17,7 +16,6 @@ from app.folders.contracts import ScanCounts, ScannedFile, ScannedFolder
 from core.clock import Clock
 from core.mongo import Row, translated
 
-DUPLICATE_KEY, ROUNDS = 11000, 3
 AT_ONCE = 200  # so that other requests get their turn
 COUNTED = {
     "seen": "generation", "created": "created_generation", "updated": "changed_generation",
@@ -39,8 +37,9 @@ class MongoScannedDocuments:
             documents = [scanned_document(folder, file, self._max_bytes, now) for file in part]
             updates = [_seen(document, document.source) for document in documents if document and document.source]
             skipped += len(part) - len(updates)
-            if updates:
-                await self._upsert(updates)
+            if updates:  # of two at once for one path MongoDB itself repeats the one that came second
+                with translated():
+                    await self._rows.bulk_write(updates, ordered=False)
         return skipped
 
     async def sweep(self, folder: ScannedFolder) -> None:
@@ -62,18 +61,6 @@ class MongoScannedDocuments:
             cursor = await self._rows.aggregate([{"$match": here}, {"$group": {"_id": None, **sums}}])
             found = await cursor.to_list()
         return ScanCounts(**{count: row[count] for row in found for count in COUNTED})
-
-    async def _upsert(self, updates: Sequence[UpdateOne]) -> None:
-        """Two upserts of one path may meet in the unique index; then the row is there, and the next round finds it."""
-        for last in (False,) * (ROUNDS - 1) + (True,):
-            try:
-                with translated():
-                    await self._rows.bulk_write(updates, ordered=False)
-            except BulkWriteError as error:
-                if last or any(failure["code"] != DUPLICATE_KEY for failure in error.details["writeErrors"]):
-                    raise
-            else:
-                return
 
     @property
     def _rows(self) -> Any:

@@ -33,7 +33,7 @@ def register(celery: Celery, process: WorkerProcess) -> None:
 
     @celery.task(name=REMOVE_ORPHANS, bind=True)
     def remove_orphans(task: Any) -> None:
-        process.run(lambda container: container.documents.upkeep().remove_orphans(), task)
+        process.run(lambda container: container.documents.inspection().remove_orphans(), task)
 
     @celery.task(name=SWEEP_UPLOADS, bind=True)
     def sweep_uploads(task: Any) -> None:

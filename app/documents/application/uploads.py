@@ -1,9 +1,11 @@
 """Files that go straight to storage: a link is given out, the bytes arrive there, and then they are looked at."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -74,6 +76,7 @@ class Uploads:
         self._uploads, self._documents, self._files = uploads, documents, files
         self._folders, self._check, self._clock = folders, check, clock
         self._max_bytes = min(max_bytes, MAX_BYTES)
+        self._completing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def begin(self, owner_id: str, announced: Announced, command_id: str | None = None) -> Progress:
         """The record first, then the links."""
@@ -110,19 +113,9 @@ class Uploads:
 
     async def complete(self, owner_id: str, upload_id: str, sent: Mapping[int, str] | None) -> Document:
         """The document; however often and however many at a time ask, one is made. `sent`: etags by part number."""
-        upload = await self._uploads.get(upload_id, owner_id)
-        if upload.refusal is not None:
-            raise REFUSALS[upload.refusal]
-        document = await self._documents.find(upload.document_id, owner_id)
-        if document is None:
-            if upload.state == "completed":
-                raise DocumentNotFound
-            if upload.is_over(self._clock()):
-                raise UploadIncomplete("The upload has expired.")
-            document = await self._made(upload, sent)
-        await self._uploads.complete(upload.id)
-        await self._forget(upload)
-        return document
+        # Right without it, but each would copy and read the whole file.
+        async with self._completing.setdefault(upload_id, asyncio.Lock()):
+            return await self._complete(owner_id, upload_id, sent)
 
     async def abort(self, owner_id: str, upload_id: str) -> None:
         """Of an open upload. A late PUT may still arrive: what it leaves is swept when no link works any more."""
@@ -137,6 +130,21 @@ class Uploads:
             await self._remove(upload)
             await self._uploads.purge(upload.id)
             log.info("upload_swept", upload_id=upload.id, state=upload.state)
+
+    async def _complete(self, owner_id: str, upload_id: str, sent: Mapping[int, str] | None) -> Document:
+        upload = await self._uploads.get(upload_id, owner_id)
+        if upload.refusal is not None:
+            raise REFUSALS[upload.refusal]
+        document = await self._documents.find(upload.document_id, owner_id)
+        if document is None:
+            if upload.state == "completed":
+                raise DocumentNotFound
+            if upload.is_over(self._clock()):
+                raise UploadIncomplete("The upload has expired.")
+            document = await self._made(upload, sent)
+        await self._uploads.complete(upload.id)
+        await self._forget(upload)
+        return document
 
     async def _made(self, upload: DirectUpload, sent: Mapping[int, str] | None) -> Document:
         """Looks at a copy, which nobody can write to: a link to the original stays good for a while."""
@@ -182,7 +190,11 @@ class Uploads:
                 raise UploadIncomplete
             if sent is not None and sent != {part.number: part.etag for part in arrived}:
                 raise UploadIncomplete("The parts that arrived are not those that were named.")
-            await in_parts.join_parts(upload.key, upload.parts_id, arrived)
+            try:
+                await in_parts.join_parts(upload.key, upload.parts_id, arrived)
+            except StorageUnavailable:
+                if not await self._arrived_whole(upload):  # by somebody else, a moment ago
+                    raise
 
     async def _arrived(self, upload: DirectUpload) -> Sequence[StoredPart]:
         try:
@@ -192,6 +204,12 @@ class Uploads:
         except FileMissing:
             return ()
         return (StoredPart(1, found.size, found.etag),)
+
+    async def _arrived_whole(self, upload: DirectUpload) -> bool:
+        try:
+            return (await self._files.stat(upload.key)).size == upload.size
+        except FileMissing:
+            return False
 
     async def _urls(self, upload: DirectUpload, sizes: Mapping[int, int]) -> Mapping[int, str]:
         left_s = int((upload.expires_at - self._clock()).total_seconds())

@@ -1,6 +1,6 @@
 """What the documents module needs from the world, besides processors (processors.py)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,15 @@ class NamedObjects:
 
     original: str
     attempts: frozenset[int]
+
+
+@dataclass(frozen=True)
+class StoredNames:
+    """Keys of what one document has in our storage."""
+
+    document_id: str
+    original: str
+    results: tuple[str, ...]
 
 
 class Documents(Protocol):
@@ -53,6 +62,9 @@ class Documents(Protocol):
 
     async def objects_of(self, document_ids: Collection[str]) -> Mapping[str, NamedObjects]:
         """What the records name, tombstones left out; for the sweep, whoever the owner is."""
+
+    async def stored_after(self, document_id: str, limit: int) -> Sequence[StoredNames]:
+        """What the records behind an id name, in the order of ids; tombstones and scanned originals left out."""
 
     async def has_documents(self, folder_id: str, owner_id: str) -> bool:
         """For folders (FolderContents)."""

@@ -147,24 +147,20 @@ class MongoReservations:
 
         return await self._ledger.run([line.level_id for line in reservation.lines], command, close)
 
-    async def expire_due(self, level_ids: Collection[str] | None = None) -> int:
+    async def expire_due(self, level_ids: Collection[str] | None = None) -> None:
         due: Row = {**ACTIVE, "expires_at": {"$lte": self._clock()}}  # candidates: the database's clock decides
         if level_ids is not None:
             due["lines.level_id"] = {"$in": list(level_ids)}
         with translated():
             cursor = ReservationRecord.get_pymongo_collection().find(due).sort("expires_at").limit(BATCH)
             rows = await cursor.max_time_ms(READ_MS).to_list()
-        return sum([await self._expire(to_model(Reservation, row)) for row in rows])
-
-    async def _expire(self, reservation: Reservation) -> bool:
-        try:
-            await self.end(reservation, "expire", Command(new_id("cmd"), "service:inventory", ""))
-        except ReservationClosed:
-            return False
-        except StockBusy:  # another one may have more luck; this one stays due
-            log.warning("expiry_postponed", reservation_id=reservation.id)
-            return False
-        return True
+        for reservation in [to_model(Reservation, row) for row in rows]:
+            try:
+                await self.end(reservation, "expire", Command(new_id("cmd"), "service:inventory", ""))
+            except ReservationClosed:  # by somebody else
+                continue
+            except StockBusy:  # it stays due; others may have more luck
+                log.warning("expiry_postponed", reservation_id=reservation.id)
 
     async def _find(self, query: Row) -> Reservation | None:
         with translated():

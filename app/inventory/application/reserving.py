@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from app.inventory.application.changes import Changes
 from app.inventory.application.products import KnownProducts
-from app.inventory.application.stocks import once, with_what_expired
 from app.inventory.domain.errors import ProductArchived, ReservationClosed
 from app.inventory.domain.ports import Reservations, StockLedger
 from app.inventory.domain.stock import Command, Ending, Line, Reservation
@@ -12,8 +12,11 @@ from core.clock import Clock
 
 
 class ReservationService:
-    def __init__(self, products: KnownProducts, stock: StockLedger, reservations: Reservations, clock: Clock) -> None:
-        self._products, self._stock, self._reservations, self._clock = products, stock, reservations, clock
+    def __init__(
+        self, products: KnownProducts, stock: StockLedger, reservations: Reservations, changes: Changes, clock: Clock
+    ) -> None:
+        self._products, self._stock, self._reservations = products, stock, reservations
+        self._changes, self._clock = changes, clock
 
     async def reserve(self, lines: Sequence[Line], ttl_s: int, command: Command) -> Reservation:
         """Raises ProductNotFound, ProductArchived, InsufficientStock, CatalogUnavailable or CatalogRefused."""
@@ -23,11 +26,11 @@ class ReservationService:
             products = await asyncio.gather(*map(self._products.get_current, level_ids))
             if any(product.status == "archived" for product in products):
                 raise ProductArchived
-            return await with_what_expired(
-                self._reservations, level_ids, lambda: self._reservations.add(lines, ttl_s, command)
+            return await self._changes.with_what_expired(
+                level_ids, lambda: self._reservations.add(lines, ttl_s, command)
             )
 
-        return await once(command, self._reservations.find_effect, act)
+        return await self._changes.once(command, self._reservations.find_effect, act)
 
     async def get(self, reservation_id: str) -> Reservation:
         """Raises ReservationNotFound."""
@@ -43,7 +46,8 @@ class ReservationService:
         try:
             if found.status != "active":
                 raise ReservationClosed
-            return await self._reservations.end(found, ending, command)
+            async with self._changes.turn():
+                return await self._reservations.end(found, ending, command)
         except ReservationClosed:
             effect = await self._stock.find_effect(command.id) if command.repeatable else None
             if effect is None:

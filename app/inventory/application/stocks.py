@@ -1,52 +1,28 @@
 """What services do with the stock of one product."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
-from typing import TypeVar
 
+from app.inventory.application.changes import Changes
 from app.inventory.application.products import KnownProducts
-from app.inventory.domain.errors import CommandDone, InsufficientStock, ProductArchived
+from app.inventory.domain.errors import ProductArchived
 from app.inventory.domain.ports import ProductSnapshots, Reservations, StockLedger
 from app.inventory.domain.stock import Command, Kind, Movement, Stock
 from core.errors import Unavailable
 from core.paging import Page, Position
 
-T = TypeVar("T")
-
-
-async def once(command: Command, find: Callable[[str], Awaitable[T | None]], act: Callable[[], Awaitable[T]]) -> T:
-    """What the command did if it was run before. That is looked for ahead of any guard: it may have used all up."""
-    if not command.repeatable:
-        return await act()
-    found = await find(command.id)
-    if found is not None:
-        return found
-    try:
-        return await act()
-    except (InsufficientStock, CommandDone):
-        found = await find(command.id)  # the first run may also end while this one is at work
-        if found is None:
-            raise
-        return found
-
-
-async def with_what_expired(
-    reservations: Reservations, level_ids: Collection[str], act: Callable[[], Awaitable[T]]
-) -> T:
-    """Acts; where stock does not suffice, overdue reservations are ended and it is tried once more."""
-    try:
-        return await act()
-    except InsufficientStock:
-        if not await reservations.expire_due(level_ids):
-            raise
-    return await act()
-
 
 class StockService:
     def __init__(
-        self, products: KnownProducts, stock: StockLedger, reservations: Reservations, snapshots: ProductSnapshots
+        self,
+        products: KnownProducts,
+        stock: StockLedger,
+        reservations: Reservations,
+        snapshots: ProductSnapshots,
+        changes: Changes,
     ) -> None:
         self._products, self._stock, self._reservations, self._snapshots = products, stock, reservations, snapshots
+        self._changes = changes
 
     async def get(self, product_id: str) -> Stock:
         """Raises ProductNotFound, CatalogUnavailable or CatalogRefused, as everything here does."""
@@ -75,11 +51,11 @@ class StockService:
                     raise ProductArchived
             else:
                 await self._products.get(product_id)
-            return await with_what_expired(
-                self._reservations, [product_id], lambda: self._stock.move(product_id, kind, quantity, command)
+            return await self._changes.with_what_expired(
+                [product_id], lambda: self._stock.move(product_id, kind, quantity, command)
             )
 
-        return await once(command, self._stock.find_effect, act)
+        return await self._changes.once(command, self._stock.find_effect, act)
 
     async def set_on_hand(
         self,
@@ -91,18 +67,19 @@ class StockService:
         versions: Collection[int] | None,
     ) -> Stock:
         """Raises StockChanged, InsufficientStock or PreconditionFailed too."""
-        product = await self._products.get(product_id)
-        level = await with_what_expired(
-            self._reservations,
-            [product_id],
-            lambda: self._stock.set_on_hand(product_id, quantity, command, expected=expected, versions=versions),
-        )
+        async with self._changes.turn():
+            product = await self._products.get(product_id)
+            level = await self._changes.with_what_expired(
+                [product_id],
+                lambda: self._stock.set_on_hand(product_id, quantity, command, expected=expected, versions=versions),
+            )
         return Stock(level, product, self._products.stale)
 
     async def set_threshold(
         self, product_id: str, threshold: int, command: Command, *, versions: Collection[int] | None
     ) -> Stock:
         """Raises PreconditionFailed too."""
-        product = await self._products.get(product_id)
-        level = await self._stock.set_threshold(product_id, threshold, command, versions=versions)
+        async with self._changes.turn():
+            product = await self._products.get(product_id)
+            level = await self._stock.set_threshold(product_id, threshold, command, versions=versions)
         return Stock(level, product, self._products.stale)

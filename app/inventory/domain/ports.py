@@ -86,5 +86,5 @@ class Reservations(Protocol):
     async def end(self, reservation: Reservation, ending: Ending, command: Command) -> Reservation:
         """Raises ReservationClosed where it is not active, or too late to be committed or released."""
 
-    async def expire_due(self, level_ids: Collection[str] | None = None) -> int:
-        """Ends overdue ones, of these levels or of all, up to a batch; how many."""
+    async def expire_due(self, level_ids: Collection[str] | None = None) -> None:
+        """Ends overdue ones, of these levels or of all, up to a batch."""

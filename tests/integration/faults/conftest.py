@@ -3,10 +3,13 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pymongo
 import pytest
+from pymongo.errors import AutoReconnect
 
 from app.runtime import migrate, running
 from core.config import load_settings
@@ -57,7 +60,16 @@ async def stage(servers: LocalServers, tmp_path: Path, request: pytest.FixtureRe
             made.end()
         client = container.mongo()
         with pymongo.timeout(60):
-            await asyncio.gather(*(client.drop_database(f"{settings.mongo_db}_{module}") for module in MODULES))
+            await asyncio.gather(*(_dropped(client, f"{settings.mongo_db}_{module}") for module in MODULES))
+
+
+async def _dropped(client: Any, name: str) -> None:
+    """The driver does not repeat this by itself, and gives connections up when the machine is very busy."""
+    for _ in range(3):
+        with suppress(AutoReconnect):
+            await client.drop_database(name)
+            return
+    await client.drop_database(name)
 
 
 @pytest.hookimpl(trylast=True)

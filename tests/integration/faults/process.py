@@ -76,7 +76,10 @@ class Process:
         kill_group(self.pid)
         self._process.wait()
         # They hold its connections too: to a socket that is not yet closed Redis hands one more message.
-        psutil.wait_procs(children, timeout=10)
+        deadline = time.monotonic() + PATIENCE
+        while not all(_is_over(child) for child in children):
+            assert time.monotonic() < deadline, f"children of {self.name} live on"
+            time.sleep(0.01)
 
     def stop(self, within_s: float) -> int:
         """SIGTERM; the exit code."""
@@ -96,6 +99,14 @@ class Process:
                 if isinstance(event, dict) and name in (None, event.get("event")):
                     found.append(event)
         return found
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Whoever has adopted it may take his time to look at its exit code."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Api(Process):

@@ -44,7 +44,6 @@ async def test_what_was_accepted_but_never_published_is_done(stage: Stage) -> No
 
 async def test_a_request_whose_answer_died_with_the_api_is_done_once(stage: Stage) -> None:
     api = stage.api("die-before-publish")
-    stage.beat()
     stage.control()
     async with httpx.AsyncClient(base_url=api.base, timeout=30) as http:
         ada = await signed_in(stage, api, http)

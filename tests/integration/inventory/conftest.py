@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pymongo
 import pytest
 from pydantic import SecretStr
 
@@ -30,6 +31,7 @@ class Shop(Service):
 
     container: Any = None
     settings: Any = None
+    loop: Any = None
 
     @property
     def stocks(self) -> StockService:
@@ -126,7 +128,8 @@ def built(settings: Settings) -> Container:
 async def drop(container: Container) -> None:
     client = LevelRecord.get_pymongo_collection().database.client
     prefix = container.settings().mongo_db
-    await asyncio.gather(*(client.drop_database(f"{prefix}_{module}") for module in ("products", "inventory")))
+    with pymongo.timeout(60):  # a busy machine takes its time
+        await asyncio.gather(*(client.drop_database(f"{prefix}_{module}") for module in ("products", "inventory")))
 
 
 @pytest.fixture(scope="module")
@@ -140,5 +143,5 @@ async def shop(servers: LocalServers, tmp_path_factory: pytest.TempPathFactory) 
         httpx.AsyncClient(transport=transport, base_url="http://dossier.test") as client,
     ):
         await migrate(container)
-        yield Shop(client, container=container, settings=settings)
+        yield Shop(client, container=container, settings=settings, loop=asyncio.get_running_loop())
         await drop(container)

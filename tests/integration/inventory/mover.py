@@ -1,6 +1,7 @@
 """A process that changes stock, to run beside others and to be killed: `python -m … SETTINGS reserve|work …`."""
 
 import asyncio
+import json
 import random
 import sys
 from pathlib import Path
@@ -55,9 +56,9 @@ async def work(container: Container, product_ids: list[str]) -> None:
 
 def kept(settings: Settings, path: Path) -> Path:
     """For another process, with its secrets."""
-    secrets = {name: value for name, value in settings if isinstance(value, SecretStr)}
-    plain = settings.model_copy(update={name: value.get_secret_value() for name, value in secrets.items()})
-    path.write_text(plain.model_dump_json(include=settings.model_fields_set, warnings=False))
+    given = settings.model_dump(include=settings.model_fields_set)
+    plain = {name: it.get_secret_value() if isinstance(it, SecretStr) else it for name, it in given.items()}
+    path.write_text(json.dumps(plain, default=str))
     return path
 
 

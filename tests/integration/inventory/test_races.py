@@ -79,11 +79,12 @@ async def test_one_key_fifty_times_at_once_has_one_effect(shop: Shop, what: str)
             found = await (
                 shop.move(product, "issue", 2, key) if what == "movement" else shop.reserve({product: 2}, key)
             )
-            if found != "idempotency_in_progress":
+            if found not in {"idempotency_in_progress", "overloaded", "dependency_unavailable"}:
                 return found
+            await asyncio.sleep(random.random() / 10)
 
     answers = await asyncio.gather(*(once() for _ in range(50)))
-    assert all(answer == answers[0] for answer in answers)
+    assert len({str(answer) for answer in answers}) == 1, answers
     assert len(await shop.movements(product)) == len(await shop.events(product)) == 2
     assert (await shop.counts(product))[2] == 98
 
@@ -93,14 +94,19 @@ async def test_each_of_two_hundred_reservations_ends_once(shop: Shop) -> None:
     made = [(await shop.reserving.reserve([Line(level_id=product, quantity=1)], 900, command())).id for _ in range(200)]
     for reservation_id in made[::3]:
         await over(reservation_id)
-    reservations = shop.container.inventory.reservations()
+    reservations, stock = shop.container.inventory.reservations(), shop.container.inventory.stock()
 
     async def end(reservation_id: str, ending: Ending) -> str:
+        mine = command()
+
         async def act() -> str:
-            await reservations.end(await reservations.get(reservation_id), ending, command())
+            async with shop.container.inventory.changes().turn():
+                await reservations.end(await reservations.get(reservation_id), ending, mine)
             return str(ending)
 
-        return str(await settled(act))
+        outcome = str(await settled(act))
+        # Out of time and done all the same: then it is closed by the first try of this very command.
+        return str(ending) if await stock.find_effect(mine.id) else outcome
 
     pairs = [(reservation_id, ending) for reservation_id in made for ending in ENDINGS]
     random.shuffle(pairs)

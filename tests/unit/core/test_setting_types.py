@@ -28,7 +28,8 @@ MALFORMED = {
     ],
     ("SECRET_KEYS",): ["zzzz", root_of(31), root_of(33), f"{root_of(32)},", root_of(32).rstrip("="), "zz" + "é" * 40],
     ("S3_ENDPOINT_URL", "S3_PUBLIC_ENDPOINT_URL", "PRODUCTS_URL", "SCANS_URL"): [
-        "zz.example.com", "ftp://zz.example.com", "http://", "https:///zz", "http://zz@host", "http://u:zz@host",
+        "zz.example.com", "ftp://zz.example.com", "http://", "https:///zz", "http://zz@host",
+        "http://u:zz@host",  # pragma: allowlist secret
         "http://:zz@host", "http://host/?zz", "http://host/#zz", "http://zz:0", "http://zz:99999x", "http://[zz",
     ],
     ("SCAN_CALLBACKS",): [
@@ -36,7 +37,8 @@ MALFORMED = {
         '{"a":"http://h/?zz"}', '{"a":["http://zz"]}', '{"a":"http://zz"', '{"a":"http://[zz"}',
     ],
     ("EGRESS_ALLOWED_ORIGINS",): [
-        "zz", "http://zz", "http://zz:80/path", "http://u:zz@h:80", "http://zz:80,", "http://*.zz:80", "ftp://zz:21",
+        "http://u:zz@h:80",  # pragma: allowlist secret
+        "zz", "http://zz", "http://zz:80/path", "http://zz:80,", "http://*.zz:80", "ftp://zz:21",
         "http://169.254.169.254:80", "http://zz:0", "http://zz:65536", "http://zz:8x",
     ],
     ("TRUSTED_PROXIES",): ["zz", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/8,", "10.0.0.0/8;zz"],

@@ -6,7 +6,6 @@ import pytest
 
 from app.documents.application.upkeep import BATCH, Upkeep
 from app.documents.domain.ports import WakeUp
-from core.clock import utc_now
 
 
 class Runs:
@@ -36,6 +35,6 @@ class Queue:
 @pytest.mark.parametrize(("waiting", "woken"), [(0, ["doc_dead", "doc_waiting"]), (BATCH, ["doc_dead"])])
 async def test_a_long_queue_is_not_made_longer(waiting: int, woken: list[str]) -> None:
     queue = Queue(waiting)
-    world: tuple[Any, ...] = (None, Runs(), queue, None, utc_now)
+    world: tuple[Any, ...] = (None, Runs(), queue, None)
     await Upkeep(*world).reconcile()
     assert queue.woken == woken

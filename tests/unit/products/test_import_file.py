@@ -61,7 +61,7 @@ def test_what_is_no_csv_is_refused_as_a_whole(raw: bytes) -> None:
     "line",
     ["{", "7", "null", "[]", '{"sku":"A"}', '{"sku":"A","name":"n","colour":"red"}', '{"sku":"A","sku":"B","name":"n"}',
      '{"sku":"A","name":"n","price":{"amount":1,"currency":"EUR"}}', '{"sku":"A","name":"\\ud800"}', "\x00",
-     '{"sku":"A","name":"n","description":"' + "x" * MAX_LINE_BYTES + '"}'],
+     '{"sku":"A","name":"n"' + " " * MAX_LINE_BYTES + "}"],
 )  # fmt: skip
 def test_a_line_that_does_not_fit_stops_no_other(line: str) -> None:
     assert from_json(line, "", json.dumps(ROW), " ") == [None, ROW]
