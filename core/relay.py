@@ -150,7 +150,7 @@ class Relay:
             await self._hand_over(row, token)
         return BATCH
 
-    async def _claim(self, token: str, among: Sequence[str] | None) -> Row | None:
+    async def _claim(self, token: str, among: Sequence[str] | None = None) -> Row | None:
         due = {"subscriber": {"$in": list(self._subscribers)}, **IS_DUE}
         if among is not None:
             due["_id"] = {"$in": among}
