@@ -23,7 +23,7 @@ php:  ## Install PHP and Laravel, which the tests of the PHP examples need (Debi
 	  php-laravel-framework php-guzzlehttp-guzzle >/dev/null
 
 coverage: $(VENV)/.installed-dev  ## Unit and integration tests of one module with coverage: make coverage MODULE=products
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope -k "$(or $(WORD),$(MODULE))" --cov=app/$(MODULE) \
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope -k $(MODULE) --cov=app/$(MODULE) \
 	  --cov-branch --cov-report=term-missing:skip-covered tests/unit tests/api tests/contracts tests/integration
 
 faults: $(VENV)/.installed-dev  ## Kill, freeze and cut off every part, with full counts; a table of what it did

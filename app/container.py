@@ -1,9 +1,11 @@
 """The root container: shared clients once, one sub-container per selected module."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import structlog
+from celery import Celery
 from dependency_injector import containers, providers
 
 from app.documents.container import DocumentsContainer
@@ -32,6 +34,7 @@ from core.security.service_keys import ServiceKeys
 from core.security.tokens import SigningKey, TokenCodec, load_signing_keys
 from core.setting_types import parts_of
 from core.sources import Sources
+from core.sqs import SqsWakeUps
 from core.stopping import Stopping
 from core.storage.base import UploadStore
 from core.storage.local import LocalFileStore
@@ -60,7 +63,7 @@ def _newest(keys: DerivedKeys, purpose: str) -> bytes:
 def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> UploadStore:
     if settings.storage_backend == "local":
         return LocalFileStore(settings.storage_path, keys.derive("local-url"))
-    secret = settings.aws_secret_access_key
+    secret, token = settings.aws_secret_access_key, settings.aws_session_token
     return S3UploadStore(
         S3Options(
             bucket=settings.s3_bucket,
@@ -68,11 +71,19 @@ def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> UploadStor
             public_endpoint_url=settings.s3_public_endpoint_url,
             access_key_id=settings.aws_access_key_id,
             secret_access_key=secret.get_secret_value() if secret else None,
+            session_token=token.get_secret_value() if token else None,
             region=settings.aws_region,
             read_timeout_s=3 if role == "api" else 20,
             attempts=2 if role == "api" else 3,
         )
     )
+
+
+def _wake_ups(settings: Settings, celery: Callable[[], Celery]) -> WakeUps | SqsWakeUps:
+    dropped = metrics.wakeups_dropped.inc
+    if settings.wake_ups_queue_url is None:
+        return WakeUps(celery(), settings.queue_prefix, dropped=dropped)
+    return SqsWakeUps(settings.wake_ups_queue_url, settings.aws_region, dropped=dropped)
 
 
 class Container(containers.DeclarativeContainer):
@@ -96,9 +107,7 @@ class Container(containers.DeclarativeContainer):
         settings,
         role,
     )
-    wake_ups = providers.Singleton(
-        WakeUps, celery, settings.provided.queue_prefix, dropped=providers.Object(metrics.wakeups_dropped.inc)
-    )
+    wake_ups = providers.Singleton(_wake_ups, settings, celery.provider)
     signing_keys = providers.Singleton(_signing_keys, settings)
     keys = providers.Singleton(derived_keys, settings, signing_keys.provider)
     fingerprint_secrets = providers.Callable(_first, keys, "idempotency")

@@ -8,14 +8,13 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery
 from redis.exceptions import RedisError
 
 from app.modules import selected
 from core.celery import event_queue
 from core.events import NotYet, OutboxEvent, Subscriber
 from core.relay import delivery_id
-from core.worker_process import WorkerProcess
+from core.worker_process import Work
 
 if TYPE_CHECKING:
     from app.container import Container
@@ -58,22 +57,16 @@ def event_queues(modules: Collection[str]) -> list[str]:
     return [] if concerned <= set(modules) else [event_queue(name) for name in sorted(concerned & set(modules))]
 
 
-def register(celery: Celery, process: WorkerProcess) -> None:
-    @celery.task(name=HANDLE, bind=True)
-    def handle(task: Any, subscriber: str, publisher: str, event: dict[str, Any]) -> None:
-        process.run(lambda container: _handle(container, subscriber, publisher, event), task)
-
-    @celery.task(name=CLOSE, bind=True)
-    def close(task: Any, publisher: str, delivery: str) -> None:
-        process.run(lambda container: getattr(container, publisher).relay().close(delivery), task)
-
-
 async def _handle(container: "Container", name: str, publisher: str, raw: dict[str, Any]) -> None:
     event = OutboxEvent.model_validate(raw)
     subscriber: Subscriber = getattr(container, name).subscriber()
     await subscriber.handle(event)
     done = (publisher, delivery_id(event.event_id, name))
     container.wake_ups().send(CLOSE, done, queue=event_queue(publisher), request_id="")
+
+
+async def _close(container: "Container", publisher: str, delivery: str) -> None:
+    await getattr(container, publisher).relay().close(delivery)
 
 
 def _remote(container: "Container", publisher: str, name: str, types: frozenset[str]) -> Subscriber:
@@ -88,3 +81,6 @@ def _remote(container: "Container", publisher: str, name: str, types: frozenset[
         raise NotYet
 
     return Subscriber(name, types, pass_on)
+
+
+TASKS: Mapping[str, Work] = MappingProxyType({HANDLE: _handle, CLOSE: _close})

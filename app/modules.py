@@ -12,11 +12,10 @@ from core.config import ConfigError, Settings
 
 if TYPE_CHECKING:  # this file is read before anybody knows which of them are needed
     from beanie import Document
-    from celery import Celery
     from fastapi import APIRouter
 
     from app.container import Container
-    from core.worker_process import WorkerProcess
+    from core.worker_process import Work
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class Module:
         records: Sequence[type[Document]] = self._file("mongo").RECORDS
         return records
 
-    def register_tasks(self, celery: "Celery", process: "WorkerProcess") -> None:
-        if self.has_tasks:
-            self._file("tasks").register(celery, process)
+    def tasks(self) -> "Mapping[str, Work]":
+        """By the names that messages carry."""
+        return self._file("tasks").TASKS if self.has_tasks else {}
 
     def schedule(self, settings: Settings) -> Mapping[str, timedelta]:
         """Periodic tasks and their intervals."""

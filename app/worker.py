@@ -54,9 +54,11 @@ def celery_app() -> Celery:
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in queue_names(settings)]
     app.conf.beat_schedule = {}
     process = WorkerProcess(lambda: _opened(settings))
-    events.register(app, process)
+    for task, work in events.TASKS.items():
+        process.register(app, task, work)
     for module in selected(settings).values():
-        module.register_tasks(app, process)
+        for task, work in module.tasks().items():
+            process.register(app, task, work)
         for task, every in module.schedule(settings).items():
             options = {"queue": settings.queue_prefix + PERIODIC, "expires": 3 * every.total_seconds()}
             app.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}

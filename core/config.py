@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         default=None, description="Redis' address: cache, limits and broker; required in prod, with credentials"
     )
+    wake_ups_queue_url: HttpUrl = Field(
+        default=None, description="queue of SQS that wakes workers in place of Celery, where they are Lambda functions"
+    )
     cache_ttl_seconds: int = Field(
         default=30, ge=0, le=3600, description="0–3600: how long Redis may answer for MongoDB; 0 = no cache"
     )
@@ -65,6 +68,9 @@ class Settings(BaseSettings):
     aws_access_key_id: str | None = Field(default=None, description="who we are to S3; required in prod")
     aws_secret_access_key: SecretStr | None = Field(
         default=None, description="the secret that goes with it; required in prod"
+    )
+    aws_session_token: SecretStr | None = Field(
+        default=None, description="the third part of credentials that are temporary, such as those of a Lambda function"
     )
     aws_region: str = Field(default="us-east-1", description="region of the bucket")
 

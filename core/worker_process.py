@@ -7,8 +7,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import structlog
+from celery import Celery
 
 from core.http.request_context import bind_request_id
+
+Work = Callable[..., Coroutine[Any, Any, None]]  # given the container and what the message says
 
 log = structlog.get_logger("worker")
 
@@ -38,6 +41,13 @@ class WorkerProcess:
         if self._runner is not None:
             self._runner.run(self._stack.aclose())
             self._runner.close()
+
+    def register(self, celery: Celery, name: str, work: Work) -> None:
+        """A task that runs it here."""
+
+        @celery.task(name=name, bind=True)
+        def run(task: Any, *args: Any) -> None:
+            self.run(lambda container: work(container, *args), task)
 
     def run(self, work: Callable[[Any], Coroutine[Any, Any, None]], task: Any) -> None:
         """One task, with the request id of whoever asked for it."""

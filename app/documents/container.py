@@ -28,6 +28,8 @@ from core.http.idempotency import Idempotency
 from core.idempotency import MongoIdempotencyKeys
 from core.relay import Relay
 
+BEGINNINGS = 64  # written at a time: of a thousand, the last would wait too long for the database
+
 
 class DocumentsContainer(containers.DeclarativeContainer):
     settings: providers.Dependency[Any] = providers.Dependency()
@@ -57,6 +59,7 @@ class DocumentsContainer(containers.DeclarativeContainer):
         settings.provided.upload_concurrency,
         settings.provided.upload_wait_seconds,
     )
+    begin_gate = providers.Singleton(UploadGate, BEGINNINGS, settings.provided.upload_wait_seconds)
     complete_gate = providers.Singleton(
         UploadGate,
         settings.provided.upload_concurrency,

@@ -1,12 +1,42 @@
 """How the server reads: a body stays with its sender until somebody asks for it."""
 
+import asyncio
+from typing import Any
+
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEAD_BYTES, BODY_BYTES = 16_384, 262_144
 
-class PatientProtocol(HttpToolsProtocol):
-    """Whoever waits for a place costs what came with the head of the request, not what a socket can hold."""
 
+class _Reader(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         if any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
             self.flow.pause_reading()  # the first `receive` resumes it, and so does an answer without one
+
+    @property
+    def is_in_body(self) -> bool:
+        """While a request is at work, only a body that was asked for is read."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+
+class PatientProtocol(asyncio.BufferedProtocol):
+    """Whoever waits for a place costs the head of his request and a little more, not what a socket can hold."""
+
+    _buffer = memoryview(bytearray(BODY_BYTES))  # for all connections: it is emptied before the next one reads
+
+    def __init__(self, **options: Any) -> None:
+        self._reader = _Reader(**options)
+        self.connection_lost = self._reader.connection_lost  # type: ignore[method-assign]
+        self.eof_received = self._reader.eof_received  # type: ignore[method-assign]
+        self.pause_writing = self._reader.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = self._reader.resume_writing  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._reader.connection_made(transport)  # type: ignore[arg-type]
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer if self._reader.is_in_body else self._buffer[:HEAD_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._reader.data_received(bytes(self._buffer[:nbytes]))

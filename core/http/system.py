@@ -61,13 +61,13 @@ def system_routes(name: str, version: str, *, docs: bool) -> list[BaseRoute]:
 
 
 async def _readiness(container: Any) -> Readiness:
-    redis, mongo = container.redis(), container.mongo()
+    redis, mongo, settings = container.redis(), container.mongo(), container.settings()
     probes: dict[str, Callable[[], Awaitable[Any]]] = {
         "mongo": lambda: mongo.admin.command("ping"),
         "redis": redis.ping,
-        "broker": lambda: redis.llen("documents"),
+        "broker": container.wake_ups().ping if settings.wake_ups_queue_url else lambda: redis.llen("documents"),
     }
-    if container.settings().needs_storage:
+    if settings.needs_storage:
         probes["storage"] = container.files().ping
     probes |= container.neighbours()
     found = dict(zip(probes, await asyncio.gather(*map(_checked, probes.values())), strict=True))

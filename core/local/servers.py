@@ -60,6 +60,8 @@ class MongoServer:
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "rs0", "--oplogSize", "256"]
         command += ["--wiredTigerCacheSizeGB", "0.5"]
         command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+        # What a killed process had begun holds its rows until then; none of ours takes longer.
+        command += ["--setParameter", "transactionLifetimeLimitSeconds=10"]
         return _program(self.name, command, self.folder, self._data)
 
     def answers(self) -> bool:

@@ -40,6 +40,7 @@ class S3Options:
     public_endpoint_url: str | None
     access_key_id: str | None
     secret_access_key: str | None
+    session_token: str | None
     region: str
     read_timeout_s: float = 3
     attempts: int = 2
@@ -159,6 +160,7 @@ class S3FileStore:
             region_name=options.region,
             aws_access_key_id=options.access_key_id,
             aws_secret_access_key=options.secret_access_key,
+            aws_session_token=options.session_token,
             config=Config(
                 signature_version="s3v4",
                 connect_timeout=2,

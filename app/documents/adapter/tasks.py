@@ -1,43 +1,28 @@
 """Celery tasks of the documents module: each takes ids, gets a service, calls one method."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
-
-from celery import Celery
+from types import MappingProxyType
 
 from app.documents.adapter.queue import PROCESS
 from core.config import Settings
-from core.worker_process import WorkerProcess
+from core.worker_process import Work
 
 RECONCILE, RELAY = "documents.reconcile", "documents.relay"
 REMOVE_DELETED, REMOVE_ORPHANS = "documents.remove_deleted", "documents.remove_orphans"
 SWEEP_UPLOADS = "documents.sweep_uploads"
 
 
-def register(celery: Celery, process: WorkerProcess) -> None:
-    @celery.task(name=PROCESS, bind=True)
-    def run_attempt(task: Any, document_id: str, attempt: int) -> None:
-        process.run(lambda container: container.documents.attempts().run(document_id, attempt), task)
-
-    @celery.task(name=RECONCILE, bind=True)
-    def reconcile(task: Any) -> None:
-        process.run(lambda container: container.documents.upkeep().reconcile(), task)
-
-    @celery.task(name=REMOVE_DELETED, bind=True)
-    def remove_deleted(task: Any) -> None:
-        process.run(lambda container: container.documents.upkeep().remove_deleted(), task)
-
-    @celery.task(name=RELAY, bind=True)
-    def relay(task: Any) -> None:
-        process.run(lambda container: container.documents.relay().run(), task)
-
-    @celery.task(name=REMOVE_ORPHANS, bind=True)
-    def remove_orphans(task: Any) -> None:
-        process.run(lambda container: container.documents.inspection().remove_orphans(), task)
-
-    @celery.task(name=SWEEP_UPLOADS, bind=True)
-    def sweep_uploads(task: Any) -> None:
-        process.run(lambda container: container.documents.uploads().sweep(), task)
+TASKS: Mapping[str, Work] = MappingProxyType(
+    {
+        PROCESS: lambda container, document_id, attempt: container.documents.attempts().run(document_id, attempt),
+        RECONCILE: lambda container: container.documents.upkeep().reconcile(),
+        REMOVE_DELETED: lambda container: container.documents.upkeep().remove_deleted(),
+        RELAY: lambda container: container.documents.relay().run(),
+        REMOVE_ORPHANS: lambda container: container.documents.inspection().remove_orphans(),
+        SWEEP_UPLOADS: lambda container: container.documents.uploads().sweep(),
+    }
+)
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:

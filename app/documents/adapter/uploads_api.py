@@ -120,7 +120,12 @@ async def _uploads(request: Request) -> Uploads:
     return uploads
 
 
-async def _gate(request: Request) -> UploadGate:
+async def _begin_gate(request: Request) -> UploadGate:
+    gate: UploadGate = request.app.state.container.documents.begin_gate()
+    return gate
+
+
+async def _complete_gate(request: Request) -> UploadGate:
     gate: UploadGate = request.app.state.container.documents.complete_gate()
     return gate
 
@@ -132,12 +137,12 @@ CurrentUploads = Annotated[Uploads, Depends(_uploads)]
     "/documents/uploads", status_code=201, response_model=UploadRead,
     responses=responses(
         Unauthenticated, DocumentNotFound, TooLarge, UnsupportedFileType, FileNameInvalid, Invalid, Malformed,
-        Unavailable, *REFUSALS,
+        Unavailable, Overloaded, *REFUSALS,
     ),
 )  # fmt: skip
 async def begin_upload(
     body: UploadBegin, response: Response, principal: CurrentPrincipal, uploads: CurrentUploads,
-    once: Annotated[Once, once_in("documents")],
+    gate: Annotated[UploadGate, Depends(_begin_gate)], once: Annotated[Once, once_in("documents")],
 ) -> UploadRead | Response:  # fmt: skip
     """Get links to put a file straight into storage: in one piece, or in parts, which may be repeated and resumed."""
 
@@ -147,7 +152,8 @@ async def begin_upload(
         response.headers["Cache-Control"] = "no-store"
         return UploadRead.of(progress)
 
-    return await once(body, begin)
+    async with gate.place():
+        return await once(body, begin)
 
 
 @router.get(
@@ -171,7 +177,7 @@ async def get_upload(
 )  # fmt: skip
 async def complete_upload(
     upload_id: str, response: Response, principal: CurrentPrincipal, uploads: CurrentUploads,
-    gate: Annotated[UploadGate, Depends(_gate)], once: Annotated[Once, once_in("documents")],
+    gate: Annotated[UploadGate, Depends(_complete_gate)], once: Annotated[Once, once_in("documents")],
     body: UploadComplete | None = None,
 ) -> DocumentRead | Response:  # fmt: skip
     """All bytes are there: look at them, and make the document. Repeating it gives the same document."""

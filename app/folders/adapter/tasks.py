@@ -1,29 +1,23 @@
 """Celery tasks of the folders module: each takes ids, gets a service, calls one method."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
-
-from celery import Celery
+from types import MappingProxyType
 
 from app.folders.adapter.queue import ORDER_SCANS
 from core.config import Settings
-from core.worker_process import WorkerProcess
+from core.worker_process import Work
 
 RECONCILE, RELAY = "folders.reconcile", "folders.relay"
 
 
-def register(celery: Celery, process: WorkerProcess) -> None:
-    @celery.task(name=ORDER_SCANS, bind=True)
-    def order_scans(task: Any, sync_id: str) -> None:
-        process.run(lambda container: container.folders.syncs().order(sync_id), task)
-
-    @celery.task(name=RECONCILE, bind=True)
-    def reconcile(task: Any) -> None:
-        process.run(lambda container: container.folders.syncs().reconcile(), task)
-
-    @celery.task(name=RELAY, bind=True)
-    def relay(task: Any) -> None:
-        process.run(lambda container: container.folders.relay().run(), task)
+TASKS: Mapping[str, Work] = MappingProxyType(
+    {
+        ORDER_SCANS: lambda container, sync_id: container.folders.syncs().order(sync_id),
+        RECONCILE: lambda container: container.folders.syncs().reconcile(),
+        RELAY: lambda container: container.folders.relay().run(),
+    }
+)
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:

@@ -1,20 +1,20 @@
 """Celery tasks of the products module."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
-
-from celery import Celery
+from types import MappingProxyType
 
 from core.config import Settings
-from core.worker_process import WorkerProcess
+from core.worker_process import Work
 
 RELAY = "products.relay"
 
 
-def register(celery: Celery, process: WorkerProcess) -> None:
-    @celery.task(name=RELAY, bind=True)
-    def relay(task: Any) -> None:
-        process.run(lambda container: container.products.relay().run(), task)
+TASKS: Mapping[str, Work] = MappingProxyType(
+    {
+        RELAY: lambda container: container.products.relay().run(),
+    }
+)
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:

@@ -1,29 +1,23 @@
 """Celery tasks of the scans module: each takes an id, gets a service, calls one method."""
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
-
-from celery import Celery
+from types import MappingProxyType
 
 from app.scans.adapter.queue import DELIVER, LIST
 from core.config import Settings
-from core.worker_process import WorkerProcess
+from core.worker_process import Work
 
 RECONCILE = "scans.reconcile"
 
 
-def register(celery: Celery, process: WorkerProcess) -> None:
-    @celery.task(name=LIST, bind=True)
-    def list_sources(task: Any, scan_id: str) -> None:
-        process.run(lambda container: container.scans.lister().run(scan_id), task)
-
-    @celery.task(name=DELIVER, bind=True)
-    def deliver(task: Any, scan_id: str) -> None:
-        process.run(lambda container: container.scans.sender().run(scan_id), task)
-
-    @celery.task(name=RECONCILE, bind=True)
-    def reconcile(task: Any) -> None:
-        process.run(lambda container: container.scans.service().reconcile(), task)
+TASKS: Mapping[str, Work] = MappingProxyType(
+    {
+        LIST: lambda container, scan_id: container.scans.lister().run(scan_id),
+        DELIVER: lambda container, scan_id: container.scans.sender().run(scan_id),
+        RECONCILE: lambda container: container.scans.service().reconcile(),
+    }
+)
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
