@@ -51,7 +51,7 @@ format: $(VENV)/.installed-dev  ## Put the code in form
 	$(BIN)/ruff format .
 
 lock: $(VENV)/.installed-dev  ## Compile requirements*.in into pinned, hashed requirements*.txt
-	@for name in requirements-image requirements requirements-dev; do \
+	@for name in requirements-image requirements requirements-dev deploy/aws/requirements; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	    --python-version 3.11 $$name.in -o $$name.txt || exit 1; done
 

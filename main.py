@@ -7,8 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -159,26 +161,29 @@ def _check(settings: Settings) -> None:
 def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
     import uvicorn
 
-    from core.http.protocol import PatientProtocol
     from core.local.ports import require_free
 
     require_free(port, host=host)
     os.environ["WEB_CONCURRENCY"] = str(workers)  # each process grants its share of a limit while Redis is away
-    uvicorn.run(
-        "app.server:from_environment",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        http=PatientProtocol,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=5,
-        limit_concurrency=2 * settings.max_in_flight,  # answers in bare text; ours comes first
-        timeout_graceful_shutdown=25,
-    )
+    with ExitStack() as stack:
+        if workers > 1:  # where they keep what they count, so that any of them can tell the sum
+            shared = stack.enter_context(TemporaryDirectory(prefix="dossier-metrics-"))
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = shared
+        uvicorn.run(
+            "app.server:from_environment",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            http="core.http.protocol:PatientProtocol",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=5,
+            limit_concurrency=2 * settings.max_in_flight,  # answers in bare text; ours comes first
+            timeout_graceful_shutdown=25,
+        )
     return 0
 
 

@@ -23,6 +23,7 @@ from core.celery import WakeUps, make_celery
 from core.clock import utc_now
 from core.config import ConfigError, Settings
 from core.http.pagination import Cursors
+from core.measurements import Measurements
 from core.mongo import make_client
 from core.redis import make_redis
 from core.security.egress import EgressClient, system_resolver
@@ -97,6 +98,11 @@ class Container(containers.DeclarativeContainer):
         lambda settings, role: make_client(settings.mongo_url.get_secret_value(), in_worker=role == "worker"),
         settings,
         role,
+    )
+    measurements = providers.Singleton(
+        lambda settings, mongo: Measurements(mongo[f"{settings.mongo_db}_{next(iter(selected(settings)))}"]["metrics"]),
+        settings,
+        mongo,
     )
     redis = providers.Singleton(lambda settings: make_redis(settings.redis_url.get_secret_value()), settings)
     cache = providers.Singleton(

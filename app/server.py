@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.container import Container, build_container
+from app.metrics import count_line
 from app.modules import selected
 from app.runtime import migrate, running
 from core import metrics
@@ -42,7 +43,7 @@ def from_environment() -> FastAPI:
     """For the server: settings from the environment, logging and error reports first."""
     release_freed_memory()
     settings = load_settings()
-    configure_logging("api", level=settings.log_level, fmt=settings.log_format)
+    configure_logging("api", level=settings.log_level, fmt=settings.log_format, count=count_line)
     init_sentry(settings, "api")
     if settings.is_prod and not settings.allowed_hosts:
         log.warning("any_host_is_served", setting="ALLOWED_HOSTS")

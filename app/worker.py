@@ -17,10 +17,11 @@ from celery.platforms import SecurityWarning  # type: ignore[attr-defined]
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 from kombu import Exchange, Queue
 
-from app import events
+from app import events, snapshot
 from app.container import Container, build_container
 from app.documents.adapter.runner import sweep_workdirs
 from app.documents.adapter.supervisor import can_confine, harden_worker
+from app.metrics import count_line
 from app.modules import selected
 from app.runtime import running
 from core.celery import DELIVERIES, PERIODIC, QUEUES, make_celery
@@ -53,15 +54,16 @@ def celery_app() -> Celery:
     # Without it a worker that names no queue would take the default one alone, and nothing would be reconciled.
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in queue_names(settings)]
     app.conf.beat_schedule = {}
-    process = WorkerProcess(lambda: _opened(settings))
-    for task, work in events.TASKS.items():
-        process.register(app, task, work)
+    process = WorkerProcess(lambda: _opened(settings), lambda container: container.measurements().add_counts())
+    tasks, schedule = {**events.TASKS, **snapshot.TASKS}, dict(snapshot.SCHEDULE)
     for module in selected(settings).values():
-        for task, work in module.tasks().items():
-            process.register(app, task, work)
-        for task, every in module.schedule(settings).items():
-            options = {"queue": settings.queue_prefix + PERIODIC, "expires": 3 * every.total_seconds()}
-            app.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
+        tasks |= module.tasks()
+        schedule |= module.schedule(settings)
+    for task, work in tasks.items():
+        process.register(app, task, work)
+    for task, every in schedule.items():
+        options = {"queue": settings.queue_prefix + PERIODIC, "expires": 3 * every.total_seconds()}
+        app.conf.beat_schedule[task] = {"task": task, "schedule": every, "options": options}
     app.conf.beat_schedule_filename = str(settings.data_dir / "beat-schedule")
     app.conf.beat_max_loop_interval = 5
     _connect_signals(settings, process)
@@ -96,7 +98,7 @@ def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
 
     @setup_logging.connect(weak=False)
     def _logging(**_: Any) -> None:
-        configure_logging(service, level=settings.log_level, fmt=settings.log_format)
+        configure_logging(service, level=settings.log_level, fmt=settings.log_format, count=count_line)
         init_sentry(settings, service)
         get_logger().propagate = True  # the pool's own logger, which nobody would listen to
         # It would print its own sentences to stdout.

@@ -1,11 +1,12 @@
 """A thousand uploads at once: `make bench-uploads`, or `python -m benchmarks.uploads --rounds 6`.
 
-1 000 clients send 1 MiB each and 32 clients 64 MiB each, all at the same moment: through the API, directly (begin, PUT to
-S3, complete), and, as the measure of both, the same bytes put straight to the same S3 server by the same generator. The
-three run in turns, forward then backward, so that a busy machine slows them all; a ratio is formed in each round, and
-shown are the median and the extremes. Servers, API (one process) and generator share this machine. Memory is the peak
-resident size of the API from its start, and within each measurement. Every answer must be 201 (S3: 200); anything
-else, and every broken connection, counts as an error.
+1 000 clients send 1 MiB each and 32 clients 64 MiB each, all at the same moment: through the API, directly (begin, PUT
+to S3, complete), and, as the measure of both, the same bytes put straight to the same S3 server by the same generator.
+The three run in turns, forward then backward, so that a busy machine slows them all; a ratio is formed in each round.
+Shown are its median and extremes: `ratio` until every client has his 201, `bytes there` until storage has taken the
+last byte (a direct upload is then read once more and looked at). Servers, API (one process) and generator share this
+machine. Memory is the peak resident size of the API in each measurement. Every answer must be 201 (S3: 200); anything
+else, and every broken connection, is an error.
 """
 
 import argparse
@@ -19,8 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ ACCOUNT = {"email": "bench@example.com", "password": "correct horse battery"}
 
 @dataclass(frozen=True)
 class Measured:
-    """MiB a second; seconds of each client; what went wrong; peak of the API in MiB."""
+    """MiB a second, until all is done and until all bytes are there; seconds of each client; errors; peak in MiB."""
 
     rate: float
+    arriving: float
     seconds: list[float]
     errors: list[str]
     peak: float
@@ -107,6 +108,7 @@ class Generator:
         head, tail = b"%PDF-1.7\n", b"\nstartxref\n0\n%%EOF\n"
         self.content = memoryview(head + os.urandom(size - len(head) - len(tail)) + tail)
         self.raw_urls: list[str] = []
+        self.arrived_at = 0.0
 
     def prepare(self, count: int) -> None:
         """Signs what the raw way needs; that is no part of its time."""
@@ -115,12 +117,14 @@ class Generator:
 
     async def raw(self, number: int) -> None:
         await _call("PUT", self.raw_urls[number], {}, self.content)
+        self.arrived_at = time.perf_counter()
 
     async def through_api(self, _: int) -> None:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n'
         kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         body = (memoryview(head.encode()), self.content, memoryview(f"\r\n--{BOUNDARY}--\r\n".encode()))
         await _call("POST", f"{self.api.base}/documents/upload", self.api.auth | kind, *body)
+        self.arrived_at = time.perf_counter()
 
     async def direct(self, _: int) -> None:
         wanted = {"filename": "a.pdf", "size": len(self.content), "content_type": "application/pdf"}
@@ -131,6 +135,7 @@ class Generator:
         for part in upload["parts"] or ():
             start = (part["part_number"] - 1) * upload["part_size"]
             await _call("PUT", part["url"], {}, self.content[start : start + upload["part_size"]])
+        self.arrived_at = time.perf_counter()
         await self._json(f"{where}/{upload['upload_id']}/complete", {})
 
     def clean(self) -> None:
@@ -164,7 +169,7 @@ async def _call(method: str, url: str, headers: dict[str, str], *body: memoryvie
     return answer
 
 
-async def measure(api: Api, count: int, size: int, one: Callable[[int], Awaitable[None]]) -> Measured:
+async def measure(generator: Generator, count: int, one: Callable[[int], Awaitable[None]]) -> Measured:
     """All clients at once."""
     seconds, errors = list[float](), list[str]()
 
@@ -176,36 +181,41 @@ async def measure(api: Api, count: int, size: int, one: Callable[[int], Awaitabl
             errors.append(f"{type(error).__name__}: {error}")
         seconds.append(time.perf_counter() - started)
 
-    api.forget_peak()
+    generator.api.forget_peak()
     started = time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(count)))
-    rate = count * size / MIB / (time.perf_counter() - started)
-    return Measured(rate, seconds, errors, api.memory("VmHWM"))
+    size = count * len(generator.content) / MIB
+    rate, arriving = size / (time.perf_counter() - started), size / (generator.arrived_at - started)
+    return Measured(rate, arriving, seconds, errors, generator.api.memory("VmHWM"))
 
 
-@contextmanager
-def open_files() -> Iterator[None]:
+def allow_open_files() -> None:
     """A thousand clients are a thousand descriptors here, and as many there."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
     if min(most, 65_536) < 4096:
         print(f"warning: only {most} open files are allowed, 4096 are needed")
-    yield
 
 
 def report(name: str, found: dict[str, list[Measured]]) -> float:
-    print(f"\n{name}\n{'':>8}{'MiB/s':>8}{'ratio':>24}{'p50 s':>8}{'p99 s':>8}{'errors':>8}{'API peak MiB':>14}")
+    columns = f"{'MiB/s':>8}{'ratio':>20}{'bytes there':>20}{'p50 s':>8}{'p99 s':>8}{'errors':>8}{'API peak MiB':>14}"
+    print(f"\n{name}\n{'':>8}{columns}")
     for way, rounds in found.items():
-        ratios = sorted(mine.rate / raw.rate for mine, raw in zip(rounds, found["raw"], strict=True))
+        pairs = list(zip(rounds, found["raw"], strict=True))
+        ratio, arriving = _spread(a.rate / b.rate for a, b in pairs), _spread(a.arriving / b.arriving for a, b in pairs)
         seconds = sorted(second for each in rounds for second in each.seconds)
-        spread = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}..{ratios[-1]:.2f}]"
         rate, p50 = statistics.median(each.rate for each in rounds), seconds[len(seconds) // 2]
         p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
         errors, peak = sum(len(each.errors) for each in rounds), max(each.peak for each in rounds)
-        print(f"{way:>8}{rate:>8.0f}{spread:>24}{p50:>8.2f}{p99:>8.2f}{errors:>8}{peak:>14.0f}")
+        print(f"{way:>8}{rate:>8.0f}{ratio:>20}{arriving:>20}{p50:>8.2f}{p99:>8.2f}{errors:>8}{peak:>14.0f}")
         for text in sorted({error for each in rounds for error in each.errors})[:3]:
             print(f"{'':>8}{text[:200]}")
     return max(each.peak for rounds in found.values() for each in rounds)
+
+
+def _spread(ratios: Iterable[float]) -> str:
+    ordered = sorted(ratios)
+    return f"{statistics.median(ordered):.2f} [{ordered[0]:.2f}..{ordered[-1]:.2f}]"
 
 
 async def compare(api: Api, servers: LocalServers, rounds: int) -> float:
@@ -219,7 +229,7 @@ async def compare(api: Api, servers: LocalServers, rounds: int) -> float:
             for way in ways if number % 2 == 0 else reversed(ways):
                 generator.prepare(count)
                 api.sign_in()
-                found[way].append(await measure(api, count, size, ways[way]))
+                found[way].append(await measure(generator, count, ways[way]))
                 generator.clean()
         peak = max(peak, report(name, found))
     return peak
@@ -231,15 +241,18 @@ def main() -> None:
     asked.add_argument("--port", type=int, default=8123, help="of the API that is started")
     given = asked.parse_args()
     load = os.getloadavg()
-    with open_files(), tempfile.TemporaryDirectory() as folder:
-        with start_servers(Path(folder) / "servers", Embedded()) as servers:
-            api = Api(servers, Path(folder) / "api", given.port)
-            try:
-                idle = api.memory("VmRSS")
-                peak = uvloop.run(compare(api, servers, given.rounds))
-            finally:
-                api.process.terminate()
-                api.process.wait(40)
+    allow_open_files()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_servers(Path(folder) / "servers", Embedded()) as servers,
+    ):
+        api = Api(servers, Path(folder) / "api", given.port)
+        try:
+            idle = api.memory("VmRSS")
+            peak = uvloop.run(compare(api, servers, given.rounds))
+        finally:
+            api.process.terminate()
+            api.process.wait(40)
     print(f"\nAPI: {idle:.0f} MiB resident when started, {peak:.0f} at the highest peak (target: below 250)")
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {given.rounds} rounds; load {load[0]:.1f} before,"
           f" {os.getloadavg()[0]:.1f} after")  # fmt: skip

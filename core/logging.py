@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
 import orjson
@@ -54,11 +54,22 @@ SECRET_PATTERNS = re.compile(
 REDACTED = "[redacted]"
 
 
-def configure_logging(service: str, *, level: str = "info", fmt: str = "json") -> None:
-    """Routes structlog and the standard library to stdout; `service` is api, worker, beat, control or local."""
+Count = Callable[[str, Mapping[str, Any]], None]
+
+
+def configure_logging(service: str, *, level: str = "info", fmt: str = "json", count: Count | None = None) -> None:
+    """Routes structlog and the standard library to stdout; `service` is api, worker, beat, control or local.
+
+    `count` gets level and fields of each of our own lines, also of those that `level` hides.
+    """
 
     def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event["service"] = service
+        return event
+
+    def add_to_metrics(_: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if count is not None:
+            count(name, event)
         return event
 
     shared: list[Processor] = [
@@ -72,8 +83,13 @@ def configure_logging(service: str, *, level: str = "info", fmt: str = "json") -
     console = structlog.dev.ConsoleRenderer(timestamp_key="ts")
     render: Processor = console if fmt == "console" else structlog.processors.JSONRenderer(_dumps)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        processors=[
+            add_to_metrics,
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )

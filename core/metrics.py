@@ -1,6 +1,17 @@
-"""Prometheus metrics of this process."""
+"""Prometheus metrics: what this process counts, and what /metrics says for all (docs/decisions/0007)."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+SUFFIXES = ("_total", "_bucket", "_sum", "_count")
 
 registry = CollectorRegistry()
 
@@ -40,11 +51,65 @@ catalog_key_switches = Counter(
     "catalog_key_switches_total", "Products refused one of PRODUCTS_API_KEY and took the other", registry=registry
 )
 
+problems = Counter(
+    "log_problems_total", "Lines of the log that are warnings or errors", ("level", "event"), registry=registry
+)
+tasks = Counter("tasks_total", "Celery tasks that ended: ok or failed", ("task", "outcome"), registry=registry)
+
+# What one process looks up for all of them, and any API process shows.
+GAUGES: Mapping[str, str] = MappingProxyType(
+    {
+        "snapshot_up": "Whether MongoDB answered in time; 0 leaves out everything that comes from it",
+        "snapshot_timestamp_seconds": "When the backlogs were last looked up",
+        "backlog_items": "Rows that wait, by module and kind; no more than 10,000 are counted",
+        "backlog_oldest_seconds": "How long the oldest of them had been waiting when they were looked up",
+        "queue_messages": "Wake-ups that wait in Redis, by queue",
+    }
+)
+Counts = Mapping[str, float]
+Gauges = Iterable[tuple[str, Mapping[str, str], float]]
+
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
     requests.labels(method, route, str(status)).observe(seconds)
 
 
-def render() -> bytes:
-    """The exposition format of all of them."""
-    return generate_latest(registry)
+def counted() -> dict[str, float]:
+    """What this process has counted since it started, by series."""
+    return {
+        json.dumps([sample.name, sample.labels], sort_keys=True): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name.endswith(SUFFIXES)
+    }
+
+
+def render(counts: Counts, gauges: Gauges) -> bytes:
+    """The exposition format: this API's own, `counts` of all workers beside them, and what was looked up."""
+    whole = CollectorRegistry()
+    whole.register(_Whole(counts, gauges))
+    return generate_latest(whole)
+
+
+class _Whole(Collector):
+    def __init__(self, counts: Counts, gauges: Gauges) -> None:
+        self._counts, self._gauges = counts, gauges
+
+    def collect(self) -> Iterator[Metric]:
+        families = {family.name: family for family in registry.collect()}
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # the sums over the processes behind this port
+            summed = {family.name: family for family in MultiProcessCollector(None).collect()}  # type: ignore[no-untyped-call]
+            for name, family in families.items():
+                family.samples = summed[name].samples if name in summed else []
+        for family in families.values():
+            family.samples = [sample for sample in family.samples if sample.name.endswith(SUFFIXES)]
+        owners = {name + suffix: family for name, family in families.items() for suffix in SUFFIXES}
+        for series, value in self._counts.items():
+            sample, labels = json.loads(series)
+            if sample in owners:  # or a worker of another version counts it
+                owners[sample].add_sample(sample, {**labels, "service": "workers"}, value)
+        yield from families.values()
+        shown = {name: GaugeMetricFamily(name, text) for name, text in GAUGES.items()}
+        for name, labels, value in self._gauges:
+            shown[name].add_sample(name, dict(labels), value)
+        yield from shown.values()

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import structlog
 from celery import Celery
 
+from core import metrics
 from core.http.request_context import bind_request_id
 
 Work = Callable[..., Coroutine[Any, Any, None]]  # given the container and what the message says
@@ -21,9 +22,11 @@ EXIT_NOT_STARTED = 70  # EX_SOFTWARE; the pool starts another child
 class WorkerProcess:
     """Opens the container once per process and runs every task's coroutine on one loop."""
 
-    def __init__(self, enter: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
-        """`enter` builds and opens the container; called after the fork."""
-        self._enter = enter
+    def __init__(
+        self, enter: Callable[[], AbstractAsyncContextManager[Any]], after: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """`enter` builds and opens the container, after the fork; `after` gets it at the end of every task."""
+        self._enter, self._after = enter, after
         self._stack = AsyncExitStack()
         self._runner: asyncio.Runner | None = None
         self._container: Any = None
@@ -55,6 +58,12 @@ class WorkerProcess:
 
         async def with_context() -> None:
             bind_request_id((task.request.headers or {}).get("request_id") or getattr(task.request, "request_id", None))
-            await work(self._container)
+            outcome = "failed"
+            try:
+                await work(self._container)
+                outcome = "ok"
+            finally:
+                metrics.tasks.labels(task.name, outcome).inc()
+                await self._after(self._container)
 
         self._runner.run(with_context())

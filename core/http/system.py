@@ -10,7 +10,6 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import BaseRoute
 
-from core import metrics
 from core.http.routes import PublicRoute
 
 log = structlog.get_logger("health")
@@ -49,9 +48,10 @@ def system_routes(name: str, version: str, *, docs: bool) -> list[BaseRoute]:
         return readiness
 
     @router.get("/metrics", response_class=Response)
-    async def prometheus() -> Response:
+    async def prometheus(request: Request) -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        exposition = await request.app.state.container.measurements().exposition()
+        return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.get("/", include_in_schema=False)
     async def root() -> Response:

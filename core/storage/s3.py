@@ -40,8 +40,8 @@ class S3Options:
     public_endpoint_url: str | None
     access_key_id: str | None
     secret_access_key: str | None
-    session_token: str | None
     region: str
+    session_token: str | None = None
     read_timeout_s: float = 3
     attempts: int = 2
 

@@ -105,6 +105,44 @@ async def test_a_body_without_a_length_is_cut_while_it_streams(ada: Person, sett
     assert stored_files(settings) == []
 
 
+HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + PDF,  # cut off
+        HEAD + PDF + b"\r\n--b\r\n",
+        b"nothing of a form",
+        b"--b\r\n" + b"X: y\r\n" * 100 + b"\r\n",
+        HEAD.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"y" * 70_000 + b"\r\n\r\n") + PDF + b"\r\n--b--\r\n",
+        HEAD.replace(b'"file"', b'"metadata"').replace(b'; filename="a.pdf"', b"") + b"x" * 70_000 + b"\r\n--b--\r\n",
+        b"",
+    ],
+)
+async def test_a_form_that_cannot_be_read_is_refused(ada: Person, settings: Settings, body: bytes) -> None:
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    problem(await ada.post("/documents/upload", content=body, headers=kind), 400, "malformed_request")
+    assert stored_files(settings) == []
+
+
+async def test_a_sender_of_something_else_is_heard_to_the_end(ada: Person, settings: Settings) -> None:
+    sent = 0
+
+    async def no_pdf() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield HEAD
+        for _ in range(20):
+            sent += 65_536
+            yield b"x" * 65_536
+        yield b"\r\n--b--\r\n"
+
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    problem(await ada.post("/documents/upload", content=no_pdf(), headers=kind), 415, "unsupported_file_type")
+    assert sent == 20 * 65_536
+    assert stored_files(settings) == []
+
+
 @pytest.mark.parametrize(
     ("parts", "status", "code"),
     [

@@ -95,14 +95,24 @@ def test_an_image_has_a_version(name: str) -> None:
     assert "latest" not in SERVICES[name]["image"]
 
 
-def test_only_the_proxy_is_published_and_only_on_this_machine() -> None:
+def test_only_proxy_and_dashboard_are_published_and_only_on_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"proxy": ["127.0.0.1:${PORT:-8000}:8080"]}
+    assert published == {
+        "proxy": ["127.0.0.1:${PORT:-8000}:8080"],
+        "grafana": ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"],
+    }
 
 
 def test_only_the_edge_has_a_way_out() -> None:
     internal = {name for name, network in COMPOSE["networks"].items() if network and network.get("internal")}
-    assert [name for name, service in SERVICES.items() if set(service["networks"]) - internal] == ["proxy", "api", "courier"]
+    outward = [name for name, service in SERVICES.items() if set(service["networks"]) - internal]
+    assert outward == ["proxy", "api", "courier", "grafana"]  # the last reads metrics only, as the next test says
+
+
+def test_the_dashboard_reaches_metrics_only() -> None:
+    shared = {name for name, service in SERVICES.items() if {"metrics", "watch"} & set(service["networks"])}
+    assert shared == {"prometheus", "grafana"}
+    assert SERVICES["grafana"]["networks"] == ["metrics", "watch"]
 
 
 def test_who_reads_strangers_files_has_no_way_out() -> None:
@@ -277,7 +287,8 @@ def test_the_image_copies_the_application_and_nothing_else() -> None:
     assert all((ROOT / source).exists() for source in sources)
     ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert "*" in ignored
-    assert sorted(line[1:] for line in ignored if line.startswith("!")) == sorted(sources)
+    beside = {"deploy/aws/functions", "deploy/aws/requirements.txt"}  # for the image of deploy/aws
+    assert {line[1:] for line in ignored if line.startswith("!")} == {*sources, *beside}
 
 
 def test_the_image_runs_as_nobody_special_and_stops_softly() -> None:

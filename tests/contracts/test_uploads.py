@@ -244,8 +244,8 @@ async def test_listings_of_parts_go_on_behind_the_first_page(
 
 GIB = 1024 * MIB
 SIZES: list[tuple[int, Callable[[int], bool]]] = [
-    (32 * MIB, lambda count: count == 1),
-    (32 * MIB + 1, lambda count: count == 3),
+    (64 * MIB, lambda count: count == 1),
+    (64 * MIB + 1, lambda count: count == 5),
     (5 * GIB, lambda count: count == 320),
     (500 * GIB, lambda count: 999 <= count <= 1000),
 ]

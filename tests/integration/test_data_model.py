@@ -14,6 +14,7 @@ from app.documents.adapter import mongo as documents_mongo
 from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_runs import MongoRuns
 from app.documents.adapter.mongo_scanned import MongoScannedDocuments
+from app.documents.adapter.mongo_uploads import MongoDirectUploads
 from app.documents.domain.document import Document, Run, RunResult, RunState, Status
 from app.documents.domain.ports import Filters
 from app.documents.domain.processors import ProcessingError
@@ -22,6 +23,10 @@ from app.folders.adapter import mongo as folders_mongo
 from app.folders.adapter.mongo import FolderKeyRecord, FolderRecord, MongoFolders
 from app.folders.adapter.mongo_syncs import FolderDeliveryRecord, MongoSyncs, SyncRecord
 from app.folders.contracts import ScannedFile, ScannedFolder
+from app.inventory.adapter import mongo as inventory_mongo
+from app.inventory.adapter.ledger import Ledger
+from app.inventory.adapter.mongo import MongoProductSnapshots, StockDeliveryRecord, StockOutboxRecord
+from app.inventory.adapter.mongo_stock import MongoReservations, MongoStock
 from app.products.adapter import mongo as products_mongo
 from app.products.adapter.mongo import MongoProducts, ProductDeliveryRecord, ProductRecord
 from app.products.domain.ports import Change
@@ -47,6 +52,7 @@ from core.local.stack import LocalServers
 from core.mongo import Client, init_records, make_client
 from core.paging import Position
 from core.relay import Relay
+from tests.integration.inventory import rows as stock_rows
 
 ROOT = Path(__file__).parents[2]
 OWNERS, EACH, PAGE = 20, 100, 20
@@ -55,6 +61,7 @@ RECORDS = {
     "folders": folders_mongo.RECORDS,
     "documents": documents_mongo.RECORDS,
     "products": products_mongo.RECORDS,
+    "inventory": inventory_mongo.RECORDS,
     "scans": scans_mongo.RECORDS,
     "webhooks": webhooks_mongo.RECORDS,
 }
@@ -79,6 +86,7 @@ async def client(servers: LocalServers) -> AsyncIterator[Client]:
         ]
     )  # fmt: skip
     await PRODUCTS.write([_created(number, now) for number in range(OWNERS * EACH)])
+    await stock_rows.fill(now)
     await scan_rows().insert_many([_scan(number, now) for number in range(OWNERS * EACH)])
     await batch_rows().insert_many(_batch(number, now) for number in range(OWNERS * EACH))
     hooks, deliveries = zip(*(_webhook_and_delivery(number, now) for number in range(OWNERS * EACH)), strict=True)
@@ -182,6 +190,9 @@ WEBHOOKS, WEBHOOK_DELIVERIES = MongoWebhooks(), MongoDeliveries(utc_now)
 HERE = Position(utc_now() - timedelta(seconds=500), "doc_5")
 DOCUMENTS = MongoDocuments(utc_now)
 SCANNED, SCANNED_FILE = MongoScannedDocuments(utc_now, 100), ScannedFile("a.pdf", "a.pdf", 1, "e", "application/pdf")
+STOCK_RELAY = Relay(StockOutboxRecord, StockDeliveryRecord, ())
+LEDGER = Ledger(STOCK_RELAY)
+STOCK, RESERVATIONS = MongoStock(LEDGER, utc_now), MongoReservations(LEDGER, utc_now)
 RUNS = MongoRuns(RunPolicy(lease_s=30, interval_s=10))
 
 
@@ -203,6 +214,8 @@ QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "events to be routed": lambda: Relay(DocumentRecord, DocumentDeliveryRecord, ()).run(),
     "deliveries that are due": lambda: Relay(DocumentRecord, DocumentDeliveryRecord, (DEAF,))._claim("t"),
     "tombstones": lambda: DOCUMENTS.removed(PAGE),
+    "records in the order of objects": lambda: DOCUMENTS.stored_after("", PAGE),
+    "uploads that are over": lambda: MongoDirectUploads().expired(utc_now(), PAGE),
     "to be woken": lambda: RUNS.wake_due(PAGE),
     "overdue": lambda: RUNS.end_overdue(PAGE),
     "dead workers": lambda: RUNS.free_dead(PAGE),
@@ -216,6 +229,16 @@ QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "products by status": lambda: PRODUCTS.list(ProductFilters(status="archived"), None, PAGE),
     "a product by SKU": lambda: PRODUCTS.find_by_skus(["s-5"]),
     "events of products": lambda: Relay(ProductRecord, ProductDeliveryRecord, ()).run(),
+    "stock": lambda: STOCK.list(low=False, after=None, limit=PAGE),
+    "stock that is low": lambda: STOCK.list(low=True, after=Position(utc_now(), "prd_0500"), limit=PAGE),
+    "history of a product": lambda: STOCK.movements("prd_0003", None, PAGE),
+    "older history": lambda: STOCK.movements("prd_0003", Position(utc_now(), "prd_0003#000000000050"), PAGE),
+    "effect of a command on stock": lambda: STOCK.find_effect("cmd_3_5"),
+    "what a command reserved": lambda: RESERVATIONS.find_effect("cmd_5"),
+    "overdue reservations of a product": lambda: RESERVATIONS.expire_due(["prd_0003"]),
+    "overdue reservations": lambda: RESERVATIONS.expire_due(),
+    "copies of products": lambda: MongoProductSnapshots().find_all(["prd_0001"]),
+    "events of stock": lambda: STOCK_RELAY.run(),
     "scans to be woken": lambda: SCANS.wake_due(PAGE),
     "messages of a scan that are due": lambda: MongoOutgoing().due("scn_3", PAGE),
     "messages that wait": lambda: SCANS.unsent("scn_3"),

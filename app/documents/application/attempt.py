@@ -8,10 +8,11 @@ import asyncio
 import hashlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -60,8 +61,12 @@ class _Claim:
     document: Document
     token: str
     stop: StopFlag
+    started: float = field(default_factory=time.monotonic)
     progress: int = 0
     message: str = "fetching"
+
+    def seconds(self) -> float:
+        return round(time.monotonic() - self.started, 2)
 
     def report(self, progress: int, message: str) -> None:
         self.progress, self.message = progress, message
@@ -128,7 +133,8 @@ class Attempts:
                 if await self._runs.complete(claim.document.id, claim.token, result):
                     log.info(
                         "process_completed", document_id=claim.document.id, attempt=claim.document.run.attempt,
-                        partial=outcome.partial, cpu_s=round(outcome.usage.cpu_s, 2), children=outcome.usage.children,
+                        seconds=claim.seconds(), partial=outcome.partial, cpu_s=round(outcome.usage.cpu_s, 2),
+                        children=outcome.usage.children,
                     )  # fmt: skip
                 else:
                     self._log_lost(claim)
@@ -246,7 +252,7 @@ class Attempts:
         if await self._runs.fail(claim.document.id, claim.token, error):
             log.warning(
                 "process_failed", document_id=claim.document.id, attempt=claim.document.run.attempt,
-                code=error.code, reason=reason,
+                seconds=claim.seconds(), code=error.code, reason=reason,
             )  # fmt: skip
         else:
             self._log_lost(claim)

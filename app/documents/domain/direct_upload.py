@@ -14,7 +14,7 @@ from core.object_keys import OWN_ROOT
 UPLOADS = f"{OWN_ROOT}uploads/"
 LIFE, LINK_LIFE = timedelta(hours=24), timedelta(minutes=15)
 MAX_BYTES: Final = 5 * 1024 * MIB  # what S3 copies at once
-WHOLE_BYTES: Final = 32 * MIB  # larger ones come in parts, where the store takes any
+WHOLE_BYTES: Final = 64 * MIB  # larger ones come in parts, where the store takes any
 PART_BYTES, MAX_PARTS = 16 * MIB, 1000
 
 State = Literal["open", "completed", "refused", "aborted"]

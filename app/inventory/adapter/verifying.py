@@ -64,27 +64,17 @@ async def _difference(level_id: str, session: AsyncClientSession) -> Row | None:
         {"$match": {"lines.level_id": level_id}},
         {"$group": {"_id": None, "active": {"$sum": "$lines.quantity"}}},
     ])  # fmt: skip
-    found = {
-        "ledger on_hand": ledger.get("on_hand", 0),
-        "ledger reserved": ledger.get("reserved", 0),
-        "reserved by active reservations": promised.get("active", 0),
-        "movements": ledger.get("movements", 0),
-        "last seq": ledger.get("last_seq", 0),
-        "reserved + available": level["reserved"] + level["available"],
-        "low": is_low(level["available"], level["threshold"]),
-        "negative": min(0, *(level[name] for name in COUNTS)),
+    pairs = {  # what is found, and what it should be
+        "ledger on_hand": (ledger.get("on_hand", 0), level["on_hand"]),
+        "ledger reserved": (ledger.get("reserved", 0), level["reserved"]),
+        "reserved by active reservations": (promised.get("active", 0), level["reserved"]),
+        "movements": (ledger.get("movements", 0), level["seq"]),
+        "last seq": (ledger.get("last_seq", 0), level["seq"]),
+        "reserved + available": (level["reserved"] + level["available"], level["on_hand"]),
+        "low": (is_low(level["available"], level["threshold"]), level["low"]),
+        "negative": (min(0, *(level[name] for name in COUNTS)), 0),
     }
-    wanted = {
-        "ledger on_hand": level["on_hand"],
-        "ledger reserved": level["reserved"],
-        "reserved by active reservations": level["reserved"],
-        "movements": level["seq"],
-        "last seq": level["seq"],
-        "reserved + available": level["on_hand"],
-        "low": level["low"],
-        "negative": 0,
-    }
-    wrong = {name: {"level": wanted[name], "found": found[name]} for name in found if found[name] != wanted[name]}
+    wrong = {name: {"found": found, "level": wanted} for name, (found, wanted) in pairs.items() if found != wanted}
     return {"product_id": level_id, "mismatch": wrong} if wrong else None
 
 

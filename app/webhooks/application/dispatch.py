@@ -93,6 +93,7 @@ class Dispatch:
         if delivery.tries > len(self._schedule):  # every attempt ended its process
             await self._webhooks.leave(webhook.id, token)
             await self._deliveries.close(delivery, None, Verdict("EXHAUSTED"))
+            log.info("webhook_attempt", tries=delivery.tries, outcome="EXHAUSTED", error="worker_lost", **told)
             return
         answer, _ = await asyncio.gather(self._outbound.send(webhook, delivery), asyncio.sleep(SHORTEST_S))
         attempt = Attempt(at=at, status_code=answer.status, error=answer.error, duration_ms=answer.duration_ms)
@@ -102,5 +103,6 @@ class Dispatch:
             verdict = Verdict("EXHAUSTED")
         await self._deliveries.close(delivery, attempt, verdict)
         if not goes_on:
+            log.warning("webhook_disabled", webhook_id=webhook.id)
             await self._deliveries.exhaust(webhook.id)
         log.info("webhook_attempt", tries=delivery.tries, outcome=verdict.status, error=answer.error, **told)

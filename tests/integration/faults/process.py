@@ -71,15 +71,9 @@ class Process:
     def kill(self) -> None:
         """As a power cut would: the process and everything it started."""
         self._is_wanted = False
-        children = psutil.Process(self.pid).children(recursive=True)
         self._process.kill()
         kill_group(self.pid)
         self._process.wait()
-        # They hold its connections too: to a socket that is not yet closed Redis hands one more message.
-        deadline = time.monotonic() + PATIENCE
-        while not all(_is_over(child) for child in children):
-            assert time.monotonic() < deadline, f"children of {self.name} live on"
-            time.sleep(0.01)
 
     def stop(self, within_s: float) -> int:
         """SIGTERM; the exit code."""
@@ -99,14 +93,6 @@ class Process:
                 if isinstance(event, dict) and name in (None, event.get("event")):
                     found.append(event)
         return found
-
-
-def _is_over(process: psutil.Process) -> bool:
-    """Whoever has adopted it may take his time to look at its exit code."""
-    try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 class Api(Process):

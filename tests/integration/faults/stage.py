@@ -142,6 +142,11 @@ class Stage:
     async def all_read(self) -> bool:
         return await self.messages() == []
 
+    async def nobody_listens(self) -> bool:
+        """To a worker that died a moment ago Redis would hand one more message, which is lost with it."""
+        redis: Any = self.container.redis()
+        return not any(client["cmd"] == "brpop" for client in await redis.client_list())
+
     async def watched(self) -> None:
         """Waits until beat and control are at work: then somebody has told of the uploads."""
 

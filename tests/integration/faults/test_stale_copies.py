@@ -12,7 +12,7 @@ from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.processors import ProcessingError
 from tests.integration.faults.stage import Stage
 
-READS = {"get", "find", "find_by_sha256", "list", "removed", "objects_of", "has_documents"}
+READS = {"get", "find", "find_by_sha256", "list", "removed", "objects_of", "has_documents", "stored_after"}
 BY_STATE = {"wake_due", "end_overdue", "free_dead"}  # the reconciler's: they hold no copy
 RESULT = RunResult(attempt=1, processor="stale", version="1", partial=False, warnings=(), summary=None, objects={})
 
@@ -32,6 +32,7 @@ def writes(stage: Stage, copy: Document) -> dict[str, Write]:
         "request": lambda: runs.request(id, owner, **asked),
         "claim": lambda: runs.claim(id, copy.run.attempt, token="stale", worker="stale"),
         "beat": lambda: runs.beat(id, token, progress=99, message="stale"),
+        "hashed": lambda: runs.hashed(id, token, "0" * 64),
         "complete": lambda: runs.complete(id, token, RESULT),
         "fail": lambda: runs.fail(id, token, ProcessingError.of("internal")),
         "retry": lambda: runs.retry(id, token, delay_s=0),
@@ -76,8 +77,8 @@ async def test_a_stale_copy_changes_nothing_by_any_method(stage: Stage) -> None:
 
 def test_no_method_of_the_repositories_is_forgotten() -> None:
     methods = {name for kind in (MongoDocuments, MongoRuns) for name in vars(kind) if not name.startswith("_")}
-    written = {"add", "update", "purge", "request", "claim", "beat", "complete", "fail", "retry", "postpone", "release"}
-    assert methods == READS | BY_STATE | written | {"cancel", "remove"}
+    written = {"add", "update", "purge", "request", "claim", "beat", "hashed", "complete", "fail", "retry", "postpone"}
+    assert methods == READS | BY_STATE | written | {"release", "cancel", "remove"}
 
 
 @pytest.mark.parametrize("fields", [{"status": "UPLOADED"}, {"run.state": "queued"}, {"run.result": None}])

@@ -119,6 +119,7 @@ async def worker_process(stage: Stage) -> None:
     await stage.until(stage.all_read, 1, "every message is read")
     assert len(first.events("process_started")) == count
     first.kill()
+    await stage.until(stage.nobody_listens, 1, "Redis has noticed the death")
 
     more = await stage.documents(10)
     with Proxy(int(stage.servers.mongo_url.rpartition(":")[2].partition("/")[0])) as proxy:

@@ -37,9 +37,8 @@ async def test_no_kill_leaves_stock_ledger_and_events_apart(shop: Shop, tmp_path
     products = [await shop.product(50) for _ in range(5)]
     settings = mover.kept(shop.settings, tmp_path / "settings.json")
     rows = MovementRecord.get_pymongo_collection()
-    for _ in range(KILLS):
+    for process in await asyncio.gather(*(started(settings, "work", *products) for _ in range(KILLS))):
         before = await rows.count_documents({})
-        process = await started(settings, "work", *products)
         while await rows.count_documents({}) < before + random.randint(5, 60):
             assert process.returncode is None
             await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from core.clock import utc_now
 from core.idempotency import NOW
 from core.ids import new_id
 from tests.clients import problem
-from tests.integration.inventory.conftest import Shop
+from tests.integration.inventory.conftest import Shop, command
 
 
 async def over(reservation_id: str) -> None:
@@ -46,7 +46,8 @@ async def test_a_reservation_holds_stock_until_it_is_committed_or_released(shop:
 
 async def test_it_lasts_a_quarter_of_an_hour_unless_said_otherwise(shop: Shop) -> None:
     product = await shop.product(10)
-    for more, seconds in (({}, 900), ({"ttl_seconds": 1}, 1), ({"ttl_seconds": 86_400}, 86_400)):
+    wanted: list[tuple[dict[str, Any], int]] = [({}, 900), ({"ttl_seconds": 1}, 1), ({"ttl_seconds": 86_400}, 86_400)]
+    for more, seconds in wanted:
         made = await shop.reserve({product: 1}, **more)
         stored = await ReservationRecord.get_pymongo_collection().find_one({"_id": made["reservation_id"]})
         assert stored is not None
@@ -164,8 +165,6 @@ async def test_a_command_that_is_taken_over_finds_its_own_effect_before_any_guar
 
 
 async def test_two_runs_of_one_command_at_once_have_one_effect(shop: Shop) -> None:
-    from tests.integration.inventory.conftest import command
-
     product = await shop.product(100)
     same = command(repeatable=True)
     moved = await asyncio.gather(*(shop.stocks.move(product, "issue", 60, same) for _ in range(10)))

@@ -13,7 +13,7 @@ from app.products.contracts import ProductView
 from core.http.request_context import bind_request_id
 
 PRODUCT = {
-    "product_id": "prd_1", "sku": "A", "name": "Hammer", "description": "…", "tags": [], "status": "active", "version": 3,
+    "product_id": "prd_1", "sku": "A", "name": "Hammer", "tags": [], "status": "active", "version": 3,
     "price": {"amount": "12.50", "currency": "EUR"}, "created_at": "2026-01-31T10:00:00Z",
 }  # fmt: skip
 MISSING = {"code": "product_not_found"}

@@ -1,0 +1,122 @@
+"""What the server reads of a request before anybody asks for its body; and all of it arrives once somebody does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from core.http.protocol import HEAD_BYTES, PatientProtocol
+
+BODY = bytes(range(256)) * 8192  # 2 MiB: more than any socket holds
+
+
+class App:
+    """Answers with the size of the body, once it may read."""
+
+    def __init__(self) -> None:
+        self.may_read, self.entered = asyncio.Event(), 0
+        self.ends: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.entered += 1
+        if scope["path"] == "/refused":
+            await self._answer(send, b"no")
+            return
+        await self.may_read.wait()
+        size, more = 0, True
+        while more:
+            message = await receive()
+            self.ends.append(message["type"])
+            if message["type"] == "http.disconnect":
+                return
+            size, more = size + len(message["body"]), message["more_body"]
+        await self._answer(send, str(size).encode())
+
+    async def _answer(self, send: Any, body: bytes) -> None:
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Running:
+    def __init__(self) -> None:
+        self.app, self.protocols = App(), list[PatientProtocol]()
+
+    async def start(self) -> None:
+        config = uvicorn.Config(self.app, http="core.http.protocol:PatientProtocol", lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+
+        def protocol() -> PatientProtocol:
+            self.protocols.append(PatientProtocol(config=config, server_state=state, app_state={}))
+            return self.protocols[-1]
+
+        self.server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def send(self, *requests: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        for request in requests:
+            writer.write(request)
+        return reader, writer
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    running = Running()
+    await running.start()
+    yield running
+    running.server.close()
+
+
+def post(path: str = "/", body: bytes = BODY) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    length = next(line.split(b":")[1] for line in head.splitlines() if line.lower().startswith(b"content-length"))
+    return await reader.readexactly(int(length))
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_body_stays_with_its_sender_until_it_is_wanted(running: Running) -> None:
+    reader, writer = await running.send(post())
+    await until(lambda: running.app.entered == 1)
+    for _ in range(100):  # the rest of the body lies ready all the time
+        await asyncio.sleep(0)
+    assert len(running.protocols[0]._reader.cycle.body) <= HEAD_BYTES
+    running.app.may_read.set()
+    assert await answer(reader) == str(len(BODY)).encode()
+    writer.close()
+
+
+async def test_requests_on_one_connection_follow_each_other(running: Running) -> None:
+    running.app.may_read.set()
+    reader, writer = await running.send(
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", post(body=b"abc"), post(body=BODY), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    assert [await answer(reader) for _ in range(4)] == [b"0", b"3", str(len(BODY)).encode(), b"0"]
+    writer.close()
+
+
+async def test_an_answer_may_come_before_the_body_was_read(running: Running) -> None:
+    reader, writer = await running.send(post("/refused"))
+    assert await answer(reader) == b"no"
+    writer.close()
+
+
+async def test_a_sender_who_leaves_in_the_middle_is_missed(running: Running) -> None:
+    running.app.may_read.set()
+    _, writer = await running.send(post()[:-10])
+    await until(lambda: running.app.ends)
+    writer.close()
+    await until(lambda: running.app.ends[-1] == "http.disconnect")
