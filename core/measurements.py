@@ -23,7 +23,7 @@ class Measurements:
     """The collection `metrics` of a service's first module."""
 
     def __init__(self, rows: AsyncCollection[Row]) -> None:
-        self._rows = rows.with_options(write_concern=WriteConcern(w=1))
+        self._rows = rows
         self._saved: dict[str, float] = {}
 
     async def add_counts(self) -> None:
@@ -36,9 +36,10 @@ class Measurements:
         }
         if not added:
             return
+        rows = self._rows.with_options(write_concern=WriteConcern(w=1))
         try:
             with pymongo.timeout(WITHIN_S):
-                await self._rows.update_one({"_id": COUNTS}, {"$inc": added}, upsert=True)
+                await rows.update_one({"_id": COUNTS}, {"$inc": added}, upsert=True)
         except PyMongoError as error:
             log.warning("counts_kept", error=type(error).__name__)
         else:

@@ -14,9 +14,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     AutoReconnect,
+    CollectionInvalid,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
+    OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
@@ -30,6 +32,7 @@ Client = AsyncMongoClient[Row]
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
+NAMESPACE_EXISTS = 48
 READ_MS = 2_000  # the longest that a list may take in the database
 TRANSACTION_S = 5  # with all its repeats; the driver alone would go on for two minutes
 ENDING_S = 1  # to abort it, or to learn of its commit, when that time is over
@@ -87,7 +90,11 @@ async def _validate(database: AsyncDatabase[Row], model: type[Document]) -> None
         return
     known = await (await database.list_collections(filter={"name": settings.name})).to_list()
     if not known:
-        await database.create_collection(settings.name, validator=wanted)
+        try:
+            await database.create_collection(settings.name, validator=wanted)
+        except (CollectionInvalid, OperationFailure) as error:
+            if getattr(error, "code", NAMESPACE_EXISTS) != NAMESPACE_EXISTS:
+                raise  # else another process starts at the same time, and has made the same
     elif known[0]["options"].get("validator") != wanted:
         await database.command({"collMod": settings.name, "validator": wanted})
 

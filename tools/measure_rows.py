@@ -3,7 +3,7 @@
     python -m tools.measure_rows [COUNT]     # docs/scaling.md reckons with what it prints
 
 All are processed, with the result of one that was read for real; one in four lies in a folder, one in five has an
-external id. Their events are routed. Compacted data on a disk: `storage` is after compression.
+external id. Their events are routed. `storage` is what they take on disk.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ async def result_of_a_real_one(container: Container, each: Document) -> RunResul
     await container.files().put(each.key, io.BytesIO(pdfs.known_words(10)[0]), each.content_type)
     await add(container, each)
     await container.documents.attempts().run(each.id, 1)
-    result = (await container.documents.documents().get(each.id, each.owner_id)).run.result
+    result: RunResult | None = (await container.documents.documents().get(each.id, each.owner_id)).run.result
     assert result is not None
     return result
 

@@ -118,7 +118,10 @@ async def test_only_what_was_announced_may_be_put(
     assert stored_files(settings) == []
 
 
-async def test_a_link_to_read_is_none_to_write(http: httpx.AsyncClient, ada: Person) -> None:
+async def test_a_link_to_read_is_none_to_write_nor_the_other_way(http: httpx.AsyncClient, ada: Person) -> None:
+    upload = await begun(ada)
+    await put(http, upload)
+    assert (await http.get(upload["url"])).status_code == 403
     document = await ada.uploaded(PDF)
     link = (await ada.get(f"/documents/{document['document_id']}/content-url")).json()["url"]
     assert (await http.put(link, content=PDF, headers={"Content-Type": PDF_TYPE})).status_code == 403

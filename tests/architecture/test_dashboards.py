@@ -24,9 +24,14 @@ RULES: list[dict[str, Any]] = [
     for rule in group["rules"]
 ]
 DASHBOARD = json.loads((DOCKER / "grafana" / "dashboards" / "dossier.json").read_text("utf-8"))
+SCALER = yaml.safe_load(
+    (ROOT / "deploy" / "k8s" / "components" / "worker-queue-age" / "scaledobject.yaml").read_text("utf-8")
+)
 PANELS = {panel["title"]: panel for panel in DASHBOARD["panels"] if panel["type"] != "row"}
-QUERIES = [rule["expr"] for rule in RULES] + [
-    target["expr"] for panel in PANELS.values() for target in panel["targets"]
+QUERIES = [
+    *(rule["expr"] for rule in RULES),
+    *(target["expr"] for panel in PANELS.values() for target in panel["targets"]),
+    SCALER["spec"]["triggers"][0]["metadata"]["query"],
 ]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 PROMQL = frozenset(

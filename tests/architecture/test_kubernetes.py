@@ -256,7 +256,7 @@ def test_a_roll_out_never_takes_one_away_before_another_is_there() -> None:
 
 def test_workers_are_scaled_on_the_age_of_what_waits() -> None:
     triggers = named("ScaledObject", "dossier-worker")["spec"]["triggers"]
-    assert triggers[0]["metadata"]["query"] == "max(dossier_oldest_ready_run_seconds)"
+    assert triggers[0]["metadata"]["query"] == 'max(backlog_oldest_seconds{kind="queued_runs"})'
 
 
 def test_every_selector_finds_pods() -> None:

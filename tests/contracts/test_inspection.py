@@ -13,7 +13,7 @@ from app.documents.adapter.doctor import examine
 from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_uploads import MongoDirectUploads
 from app.documents.application.inspection import Finding, Inspection
-from app.documents.domain.direct_upload import new_upload_key
+from app.documents.domain.direct_upload import DirectUpload, new_upload_key
 from app.documents.domain.document import Document, new_original_key, result_prefix
 from core.clock import utc_now
 from core.ids import new_id
@@ -73,6 +73,15 @@ async def completed(files: UploadStore) -> tuple[Document, str]:
     return made, key
 
 
+async def upload() -> DirectUpload:
+    upload_id, now = new_id("upl"), utc_now()
+    made = DirectUpload(
+        id=upload_id, owner_id="usr_1", document_id=new_id("doc"), filename="a.pdf", content_type="application/pdf",
+        size=1, key=new_upload_key(upload_id), created_at=now, expires_at=now,
+    )  # fmt: skip
+    return await MongoDirectUploads().add(made)
+
+
 async def aged(files: LocalFileStore, key: str) -> str:
     await files.put(key, io.BytesIO(b"x"), "text/plain")
     moment = time.time() - LATER
@@ -91,10 +100,12 @@ async def test_what_agrees_is_in_order(
     for _ in range(3):
         await document(files)
         await completed(files)
-    await files.put(new_original_key(new_id("doc")), io.BytesIO(b"x"), "application/pdf")  # its record may follow
+    for key in (new_original_key(new_id("doc")), new_upload_key(new_id("upl"))):  # their records may follow
+        await files.put(key, io.BytesIO(b"x"), "application/pdf")
+    await aged(files, (await upload()).key)
     assert await examine(inspection_of(files), fix=True) == 0
     assert told(capsys.readouterr().out) == ([], {"findings": 0, "left": 0})
-    assert len([file async for file in files.list_files("")]) == 10
+    assert len([file async for file in files.list_files("")]) == 12
 
 
 async def test_what_is_missing_is_found_and_left_to_people(

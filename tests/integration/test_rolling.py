@@ -151,9 +151,11 @@ async def traffic(ada: Person) -> AsyncIterator[None]:
 
     is_over = asyncio.Event()
     working = [asyncio.create_task(work(call)) for call in calls]
-    yield
-    is_over.set()
-    await asyncio.gather(*working)
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asyncio.gather(*working)
 
 
 class SlowUpload:

@@ -163,8 +163,8 @@ async def test_a_change_that_gets_no_turn_in_time_may_be_sent_again(
         answer = await shop.post(f"/inventory/{product}/movements", json=body, headers={"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "overloaded", "1")
     monkeypatch.undo()
+    assert await shop.move(product, "issue", 5, key) == "idempotency_mismatch"  # it might still take effect
     assert (await shop.move(product, "issue", 4, key))["on_hand_after"] == 6
-    assert await shop.move(product, "issue", 5, key) == "idempotency_mismatch"  # what came of it was not known
 
 
 async def test_a_change_that_runs_out_of_time_leaves_nothing_locked(

@@ -79,7 +79,7 @@ async def test_a_reservation_that_means_nothing_is_refused(shop: Shop, body: dic
 
 
 async def test_a_hundred_lines_are_reserved_and_committed(shop: Shop) -> None:
-    products = await asyncio.gather(*(shop.product(2) for _ in range(100)))
+    products = [await shop.product(2) for _ in range(100)]
     made = await shop.reserve(dict.fromkeys(products, 1))
     assert len((await shop.end(made["reservation_id"], "commit"))["lines"]) == 100
     assert {await shop.counts(product) for product in products[::33]} == {(1, 0, 1)}

@@ -270,6 +270,6 @@ async def test_an_event_that_is_late_or_repeated_brings_nothing_back(shop: Shop,
 
     subscriber = shop.container.inventory.subscriber()
     newer = await products.get(f"/products/{product}")
-    for answer in (created, newer, created, newer):
+    for answer in (created, newer, newer, created):
         await subscriber.handle(event(answer))
     assert (await shop.stock(product))["product"]["name"] == "Second"
