@@ -126,19 +126,25 @@ async def test_a_form_that_cannot_be_read_is_refused(ada: Person, settings: Sett
     assert stored_files(settings) == []
 
 
-async def test_a_sender_of_something_else_is_heard_to_the_end(ada: Person, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [(b"file", 415, "unsupported_file_type"), (b"other", 422, "validation_failed")],
+)
+async def test_a_sender_of_something_else_is_heard_to_the_end(
+    ada: Person, settings: Settings, name: bytes, status: int, code: str
+) -> None:
     sent = 0
 
     async def no_pdf() -> AsyncIterator[bytes]:
         nonlocal sent
-        yield HEAD
+        yield HEAD.replace(b'"file"', b'"' + name + b'"')
         for _ in range(20):
             sent += 65_536
             yield b"x" * 65_536
         yield b"\r\n--b--\r\n"
 
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
-    problem(await ada.post("/documents/upload", content=no_pdf(), headers=kind), 415, "unsupported_file_type")
+    problem(await ada.post("/documents/upload", content=no_pdf(), headers=kind), status, code)
     assert sent == 20 * 65_536
     assert stored_files(settings) == []
 

@@ -140,6 +140,23 @@ def test_a_small_file_is_sent_once_although_the_answer_was_lost(
     assert list(server.answers) == keys
 
 
+def test_after_a_crash_a_small_file_is_sent_under_the_same_key(
+    client: DossierClient, server: Server, tmp_path: Path
+) -> None:
+    path, keys = tmp_path / "a.pdf", list[str]()
+    path.write_bytes(b"%PDF")
+
+    def crash(request: httpx.Request) -> httpx.Response | None:
+        keys.append(request.headers["idempotency-key"])
+        raise KeyboardInterrupt
+
+    server.faults = [crash]
+    with pytest.raises(KeyboardInterrupt):
+        client.upload(path)
+    client.upload(path)
+    assert list(server.answers) == keys
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
 def test_what_may_pass_is_tried_again_when_the_server_says(client: DossierClient, server: Server, status: int) -> None:
     server.faults = [once(lambda _: True, lambda: refused(status, "overloaded", **{"Retry-After": "1"}))] * 1
