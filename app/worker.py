@@ -81,6 +81,8 @@ def queue_names(settings: Settings, chosen: str | None = None) -> list[str]:
 
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[Container]:
+    harden_worker()
+    sweep_workdirs(Path(tempfile.gettempdir()))
     async with running(build_container(settings, "worker")) as container:
         if "documents" not in selected(settings):
             yield container
@@ -106,8 +108,6 @@ def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
 
     @worker_process_init.connect(weak=False)
     def _start(**_: Any) -> None:
-        harden_worker()
-        sweep_workdirs(Path(tempfile.gettempdir()))
         process.start()
 
     @worker_process_shutdown.connect(weak=False)

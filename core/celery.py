@@ -28,6 +28,7 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
         task_ignore_result=True,
         worker_max_tasks_per_child=200,
         worker_soft_shutdown_timeout=25,
+        worker_proc_alive_timeout=30,  # on a busy machine a child needs more than the usual four seconds to start
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options={

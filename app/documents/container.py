@@ -92,6 +92,6 @@ class DocumentsContainer(containers.DeclarativeContainer):
         partial(run_workdir, Path(tempfile.gettempdir())),
         policy,
         clock,
-        f"{platform.node()}:{os.getpid()}",
+        providers.Callable(lambda: f"{platform.node()}:{os.getpid()}"),  # of the child, not of whoever imports this
         relay,
     )

@@ -3,8 +3,9 @@
 An ASGI middleware, because FastAPI reads the whole body before the first dependency runs.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.responses import Response
@@ -31,6 +32,7 @@ from core.security.ratelimit import Limiter, Rate
 MAX_HEADERS, MAX_HEADER_BYTES, MAX_URI_BYTES = 100, 16_384, 8_192
 VERSION_PREFIX = "/v1"
 MAX_WAITING = 200
+MAX_AT_THE_DOOR = 64
 HEADER_OF = {"bearer": b"authorization", "api_key": b"x-api-key", "private_token": b"private-token"}
 # Those who watch over the service are answered when nobody else is, whatever name they call it by.
 HEALTH, WATCHERS = "/health", frozenset({"/health", "/health/ready", "/metrics"})
@@ -93,6 +95,8 @@ class Ingress:
     ) -> None:
         self.app, self.table, self.authenticators, self.limit, self.render = app, table, authenticators, limit, render
         self.places = Places(max_in_flight, MAX_WAITING)
+        # A thousand questions at a time would each wait behind the others until its time-out.
+        self.door = asyncio.Semaphore(MAX_AT_THE_DOOR)
         self.client_address = ClientAddress(trusted_proxies)
         self.allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self.deadlines = deadlines or Deadlines()
@@ -135,7 +139,8 @@ class Ingress:
     async def _pass(
         self, operation: Operation | None, rule: Rule | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        operation = await self._identified(operation, rule, scope)
+        async with nullcontext() if scope["path"] in WATCHERS else self.door:
+            operation = await self._identified(operation, rule, scope)
         _check_parameters(scope["query_string"], operation)
         deadlines = self.deadlines
         seconds: float | None = deadlines.waiting_answer_s if operation.may_wait else deadlines.answer_s

@@ -17,6 +17,7 @@ import core.mongo
 from app import worker
 from app.documents.adapter.mongo_runs import MongoRuns
 from app.documents.adapter.queue import PROCESS, CeleryProcessingQueue
+from app.documents.adapter.supervisor import harden_worker
 from app.documents.application import attempt
 from app.documents.domain import run_policy
 from app.documents.domain.document import RunResult
@@ -103,6 +104,19 @@ class _Countdown(monitoring.CommandListener):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+def setup_fails_at_first(patch: Patch) -> None:
+    """The first three children cannot be set up; `FAILURES` is a folder in which they count themselves."""
+    failures = Path(os.environ["FAILURES"])
+
+    def failing() -> None:
+        if len(list(failures.iterdir())) < 3:
+            (failures / str(os.getpid())).touch()
+            raise FileNotFoundError
+        harden_worker()
+
+    patch(worker, "harden_worker", failing)
+
+
 def tell_of_wake_ups(patch: Patch) -> None:
     """Those that Redis has taken, and when they were sent off: what is flushed after that moment did not exist yet."""
     send = Celery.send_task
@@ -165,6 +179,7 @@ FAILPOINTS = named(
     repeat_messages,
     stop_before_complete,
     die_around_complete,
+    setup_fails_at_first,
     tell_of_wake_ups,
     tell_who_claims,
     short_times,

@@ -164,6 +164,17 @@ async def test_a_worker_process_serves_many_tasks_and_none_without_its_database(
     await worker_process(stage)
 
 
+async def test_a_child_that_cannot_be_set_up_takes_no_task(stage: Stage) -> None:
+    failures = stage.folder.root / "failures"
+    failures.mkdir()
+    ids = await stage.documents(5)
+    await stage.request(*ids)
+    stage.worker("setup-fails-at-first", children=1, FAILURES=str(failures))
+    await stage.ended(10)  # by their first messages: nobody sends them again
+    assert len(list(failures.iterdir())) == 3
+    assert await stage.count(status="COMPLETED") == len(ids)
+
+
 async def test_a_stopped_worker_gives_its_run_back_at_once(stage: Stage) -> None:
     stopping = stage.worker("short-stop", children=1)
     (document_id,) = await stage.documents(1)
