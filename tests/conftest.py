@@ -1,5 +1,6 @@
 """Fixtures of every tier. Servers are real and started once per test process; a missing one fails the run."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for nodeid in dict.fromkeys(_leaks):
         terminalreporter.write_line(f"SECRET PRINTED by {nodeid}", red=True)
+
+
+@pytest.fixture(autouse=True)
+def _environment_of_its_own() -> Iterator[None]:
+    """The command line writes what it is told into the environment; the next test shall not find it there."""
+    before = {name: os.environ.get(name) for name in ("APP_ENV", "APP_MODULES", "DATA_DIR")}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ async def stage(servers: LocalServers, tmp_path: Path, request: pytest.FixtureRe
     """Databases of its own on the shared servers; no process runs yet."""
     env = {
         "APP_ENV": "local",
+        "APP_MODULES": "users,folders,documents",  # those of others have their own fault tests
         "DATA_DIR": str(tmp_path / "data"),
         "MONGO_URL": servers.mongo_url,
         "MONGO_DB": f"f{random_token(48)}",
