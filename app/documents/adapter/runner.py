@@ -58,10 +58,16 @@ def run_workdir(root: Path) -> Iterator[Path]:
 def sweep_workdirs(root: Path, *, now: float | None = None) -> int:
     """Remove what killed workers left behind more than an hour ago; the number of folders removed."""
     before = (time.time() if now is None else now) - limits.LEFTOVER_AFTER_S
-    old = [folder for folder in root.glob(f"{WORKDIR_PREFIX}*") if folder.lstat().st_mtime < before]
+    old = [folder for folder in root.glob(f"{WORKDIR_PREFIX}*") if _is_older(folder, before)]
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     return len(old)
+
+
+def _is_older(folder: Path, than: float) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # its worker has just ended with it
+        return folder.lstat().st_mtime < than
+    return False
 
 
 class ChildProcessRunner:

@@ -175,3 +175,13 @@ def test_a_starting_worker_removes_old_leftovers_only(root: Path) -> None:
         os.utime(root / name, (time.time() - age, time.time() - age))
     assert sweep_workdirs(root) == 1
     assert sorted(path.name for path in root.iterdir()) == ["dossier-run-new", "other"]
+
+
+def test_leftovers_may_vanish_while_a_worker_starts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "dossier-run-old").mkdir()
+
+    def gone(path: Path) -> os.stat_result:
+        raise FileNotFoundError(path.name)
+
+    monkeypatch.setattr(Path, "lstat", gone)
+    assert sweep_workdirs(root) == 0
