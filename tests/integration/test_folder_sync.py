@@ -47,10 +47,9 @@ def base(
     else:
         callbacks = json.dumps({"default": f"http://127.0.0.1:{host_port}/callbacks/scans"})
         ordering = {"SCANS_URL": f"http://127.0.0.1:{scans_port}", "SCANS_PRIVATE_TOKEN": f"withdrawn,{PRIVATE_TOKEN}"}
-        host = {"APP_MODULES": "users,folders,documents", **ordering}
         services = [
-            Running(tmp_path_factory.mktemp("host"), host_port, **env, **host),
-            Running(tmp_path_factory.mktemp("scans"), scans_port, **env, APP_MODULES="scans", SCAN_CALLBACKS=callbacks),
+            Running(tmp_path_factory.mktemp("host"), host_port, modules="users,folders,documents", **env, **ordering),
+            Running(tmp_path_factory.mktemp("scans"), scans_port, modules="scans", **env, SCAN_CALLBACKS=callbacks),
         ]
     try:
         for service in services:

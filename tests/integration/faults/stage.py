@@ -52,7 +52,7 @@ class Stage:
 
     def control(self, *switches: str, **env: str) -> Process:
         """With beat in it, which no test here hurts: half as much to start as two programs."""
-        return self._celery("control", 2, "periodic", ("--beat",), switches, env)
+        return self._celery("control", 1, "periodic", ("--beat",), switches, env)
 
     def crew(self, children: int = 2, **env: str) -> Process:
         """Everything but the API; the worker."""
