@@ -42,7 +42,7 @@ async def measure(servers: LocalServers, data_dir: Path) -> dict[str, list[float
     container.products.subscribers.override(())
     async with running(container):
         await migrate(container)
-        on, off = [Cache(container.redis(), prefix="bench", ttl_s=seconds) for seconds in (600, 0)]
+        on, off = [Cache(container.redis_commands(), prefix="bench", ttl_s=seconds) for seconds in (600, 0)]
         app, service = create_app(container), container.products.service()
         product = await service.create("bench", {"sku": "A", "name": "Hammer", "description": "x" * 200})
         path, name = f"/products/{product.id}", ("product", product.id)

@@ -15,12 +15,10 @@ import json
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,11 +28,12 @@ import boto3
 import uvloop
 from botocore.config import Config
 
+from benchmarks.stack import Api, spread, surroundings
 from core.local.stack import Embedded, LocalServers, start_servers
 
-ROOT, MIB = Path(__file__).parents[1], 2**20
+MIB = 2**20
 PIECE_BYTES = MIB // 4
-BOUNDARY = "0123456789abcdef0123456789abcdef"
+BOUNDARY = "a-boundary-that-is-in-no-file"
 SCENARIOS = {"1000 x 1 MiB": (1000, MIB), "32 x 64 MiB": (32, 64 * MIB)}
 SETTINGS = {"MAX_UPLOAD_BYTES": str(128 * MIB), "RATE_LIMIT_PER_MINUTE": "1000000000", "LOG_LEVEL": "warning"}
 ACCOUNT = {"email": "bench@example.com", "password": "correct horse battery"}
@@ -51,42 +50,16 @@ class Measured:
     peak: float
 
 
-class Api:
-    """`main.py --role api` on the given servers."""
+class SignedIn(Api):
+    """The API, and a person who may use it."""
 
-    def __init__(self, servers: LocalServers, data_dir: Path, port: int) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-        env = {
-            **os.environ, **SETTINGS, "MONGO_URL": servers.mongo_url, "REDIS_URL": servers.redis_url,
-            "S3_ENDPOINT_URL": servers.s3_endpoint_url, "S3_BUCKET": servers.s3_bucket,
-            "AWS_ACCESS_KEY_ID": servers.s3_access_key, "AWS_SECRET_ACCESS_KEY": servers.s3_secret_key,
-            "DATA_DIR": str(data_dir),
-        }  # fmt: skip
-        command = [sys.executable, "main.py", "--env", "local", "--role", "api", "--port", str(port)]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)  # noqa: S603
-        while not self._is_ready():
-            if self.process.poll() is not None:
-                raise SystemExit("the API has ended")
-            time.sleep(0.2)
+    def __init__(self, servers: LocalServers, data_dir: Path) -> None:
+        super().__init__(servers, data_dir, **SETTINGS)
         self._post("/auth/register", ACCOUNT)
         self.auth: dict[str, str] = {}
 
-    def memory(self, name: str) -> float:
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
-
-    def forget_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
     def sign_in(self) -> None:
         self.auth = {"Authorization": f"Bearer {self._post('/auth/login', ACCOUNT)['access_token']}"}
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.base}/health/ready", timeout=3) as answer:  # noqa: S310
-                return bool(answer.status == 200)
-        except OSError:
-            return False
 
     def _post(self, path: str, body: dict[str, str]) -> Any:
         headers = {"Content-Type": "application/json"}
@@ -98,7 +71,7 @@ class Api:
 class Generator:
     """Sends one file in each of the three ways; as little client as possible, the same for all."""
 
-    def __init__(self, api: Api, servers: LocalServers, size: int) -> None:
+    def __init__(self, api: SignedIn, servers: LocalServers, size: int) -> None:
         self.api, self.bucket = api, servers.s3_bucket
         self.s3 = boto3.session.Session().client(
             "s3", endpoint_url=servers.s3_endpoint_url, region_name=servers.s3_region,
@@ -202,7 +175,7 @@ def report(name: str, found: dict[str, list[Measured]]) -> float:
     print(f"\n{name}\n{'':>8}{columns}")
     for way, rounds in found.items():
         pairs = list(zip(rounds, found["raw"], strict=True))
-        ratio, arriving = _spread(a.rate / b.rate for a, b in pairs), _spread(a.arriving / b.arriving for a, b in pairs)
+        ratio, arriving = spread(a.rate / b.rate for a, b in pairs), spread(a.arriving / b.arriving for a, b in pairs)
         seconds = sorted(second for each in rounds for second in each.seconds)
         rate, p50 = statistics.median(each.rate for each in rounds), seconds[len(seconds) // 2]
         p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
@@ -213,15 +186,11 @@ def report(name: str, found: dict[str, list[Measured]]) -> float:
     return max(each.peak for rounds in found.values() for each in rounds)
 
 
-def _spread(ratios: Iterable[float]) -> str:
-    ordered = sorted(ratios)
-    return f"{statistics.median(ordered):.2f} [{ordered[0]:.2f}..{ordered[-1]:.2f}]"
-
-
-async def compare(api: Api, servers: LocalServers, rounds: int) -> float:
+async def compare(api: SignedIn, servers: LocalServers, rounds: int, share: float) -> float:
     """Prints each scenario; the highest peak of the API."""
     peak = 0.0
-    for name, (count, size) in SCENARIOS.items():
+    for name, (clients, size) in SCENARIOS.items():
+        count = max(1, round(clients * share))
         generator = Generator(api, servers, size)
         ways = {"raw": generator.raw, "api": generator.through_api, "direct": generator.direct}
         found: dict[str, list[Measured]] = {way: [] for way in ways}
@@ -238,24 +207,19 @@ async def compare(api: Api, servers: LocalServers, rounds: int) -> float:
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--rounds", type=int, default=6)
-    asked.add_argument("--port", type=int, default=8123, help="of the API that is started")
+    asked.add_argument("--share", type=float, default=1.0, help="of the clients, for a short run")
     given = asked.parse_args()
     load = os.getloadavg()
     allow_open_files()
     with (
         tempfile.TemporaryDirectory() as folder,
         start_servers(Path(folder) / "servers", Embedded()) as servers,
+        SignedIn(servers, Path(folder) / "api") as api,
     ):
-        api = Api(servers, Path(folder) / "api", given.port)
-        try:
-            idle = api.memory("VmRSS")
-            peak = uvloop.run(compare(api, servers, given.rounds))
-        finally:
-            api.process.terminate()
-            api.process.wait(40)
+        idle = api.memory()
+        peak = uvloop.run(compare(api, servers, given.rounds, given.share))
     print(f"\nAPI: {idle:.0f} MiB resident when started, {peak:.0f} at the highest peak (target: below 250)")
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {given.rounds} rounds; load {load[0]:.1f} before,"
-          f" {os.getloadavg()[0]:.1f} after")  # fmt: skip
+    print(f"{given.rounds} rounds; {surroundings(load)}")
 
 
 if __name__ == "__main__":
