@@ -6,7 +6,7 @@ JOBS   ?= 2
 APT    := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o Acquire::http::Timeout=30
 
 .DEFAULT_GOAL := help
-.PHONY: help run test php faults mutants check audit sbom format lock openapi bench-uploads clean
+.PHONY: help run test php browser faults mutants check audit sbom format lock openapi bench bench-growth bench-uploads clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -21,6 +21,10 @@ php:  ## Install PHP and Laravel, which the tests of the PHP examples need (Debi
 	$(APT) update
 	$(APT) install --yes --no-install-recommends php-cli php-curl php-mbstring php-sqlite3 phpunit \
 	  php-laravel-framework php-guzzlehttp-guzzle >/dev/null
+
+browser:  ## Install the browser that looks at /docs in a test (Debian; as root; elsewhere any Chromium or Chrome does)
+	$(APT) update
+	$(APT) install --yes --no-install-recommends chromium-headless-shell >/dev/null
 
 coverage: $(VENV)/.installed-dev  ## Unit and integration tests of one module with coverage: make coverage MODULE=products
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope -k $(MODULE) --cov=app/$(MODULE) \
@@ -57,6 +61,13 @@ lock: $(VENV)/.installed-dev  ## Compile requirements*.in into pinned, hashed re
 
 openapi: $(VENV)/.installed-dev  ## Write docs/openapi.json from the code
 	@$(BIN)/python main.py openapi > docs/openapi.json
+
+bench: $(VENV)/.installed-dev  ## What a request and an attempt cost, beside a plain FastAPI application (20 minutes)
+	$(BIN)/python -m benchmarks.api
+	$(BIN)/python -m benchmarks.processing
+
+bench-growth: $(VENV)/.installed-dev  ## What grows with the number of documents: nothing should (5 minutes, 2 GiB)
+	$(BIN)/python -m benchmarks.growth
 
 bench-uploads: $(VENV)/.installed-dev  ## A thousand uploads at once, beside the same bytes straight to S3 (minutes)
 	$(BIN)/python -m benchmarks.uploads

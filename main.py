@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-EXIT_BAD_SETTINGS = 2
-
 
 class Role(StrEnum):
     api = "api"
@@ -60,18 +58,10 @@ def migrate() -> None:
     """Create collections and indexes. Run it before a new version; repeating it does no harm."""
 
     def build() -> int:
-        from app.container import build_container
-        from app.runtime import migrate
+        from app.preflight import migrated
         from core.config import load_settings
 
-        async def build_all() -> None:
-            container = build_container(load_settings(), "worker")
-            try:
-                await migrate(container)
-            finally:
-                await container.mongo().close()
-
-        asyncio.run(build_all())
+        asyncio.run(migrated(load_settings()))
         return 0
 
     raise typer.Exit(_guarded(build))
@@ -102,16 +92,48 @@ def doctor(fix: Annotated[bool, typer.Option("--fix", help="Remove what no recor
     def examine() -> int:
         from app.container import build_container
         from app.documents.adapter.doctor import examine
+        from app.preflight import require_mongo, require_storage
         from app.runtime import running
         from core.config import load_settings
 
         async def run() -> int:
-            async with running(build_container(load_settings(), "worker")) as container:
+            settings = load_settings()
+            await require_mongo(settings)
+            await require_storage(settings)
+            async with running(build_container(settings, "worker")) as container:
                 return await examine(container.documents.inspection(), fix=fix)
 
         return asyncio.run(run())
 
     raise typer.Exit(_guarded(examine))
+
+
+@cli.command()
+def seed(
+    url: Annotated[str, typer.Option(help="The API to fill")] = "http://127.0.0.1:8000",
+    email: Annotated[str, typer.Option(help="Whose the documents are; made if need be")] = "demo@example.com",
+    password: Annotated[
+        str | None, typer.Option(envvar="DEMO_PASSWORD", help="Theirs; in prod there is no default")
+    ] = None,
+    in_prod: Annotated[bool, typer.Option("--in-prod", help="Also with --env prod")] = False,
+) -> None:
+    """Sample data through the API: folders, documents, products, stock. Repeating it adds nothing."""
+
+    def fill() -> int:
+        from app.seed import Demo, seed
+        from core.config import ConfigError, load_settings
+        from core.security.local_secrets import with_local_secrets
+        from core.setting_types import parts_of
+
+        settings = with_local_secrets(load_settings())
+        if settings.is_prod and not (in_prod and password):
+            raise ConfigError("seed: sample data does not belong in prod; --in-prod and --password if you mean it")
+        key = parts_of(settings.api_key)[0] if settings.api_key else None
+        made = asyncio.run(seed(Demo(url.rstrip("/"), email, password or "correct horse", key)))
+        typer.echo(json.dumps(made))
+        return 0
+
+    raise typer.Exit(_guarded(fill))
 
 
 inventory = typer.Typer(help="Stock.")
@@ -124,9 +146,15 @@ def verify(product: Annotated[str | None, typer.Option(help="Id of a product; al
 
     def compare() -> int:
         from app.inventory.adapter.verifying import verify
+        from app.preflight import require_mongo
         from core.config import load_settings
 
-        return asyncio.run(verify(load_settings(), product))
+        async def run() -> int:
+            settings = load_settings()
+            await require_mongo(settings)
+            return await verify(settings, product)
+
+        return asyncio.run(run())
 
     raise typer.Exit(_guarded(compare))
 
@@ -140,8 +168,17 @@ def _serve(role: Role, host: str, port: int, workers: int | None, queues: str | 
     if role is Role.all:
         from app.local import run_all
 
+        if settings.mongo_url is not None:
+            from app.preflight import require_mongo
+
+            asyncio.run(require_mongo(settings))
         configure_logging("local", level=settings.log_level, fmt=_log_format())
         return run_all(load_settings(log_format=_log_format()), host=host, port=port, api_workers=workers or 1)
+    if role is not Role.beat:  # which needs the broker alone, and waits for it
+        from app.preflight import migrated, require_mongo
+
+        is_own_machine = role is Role.api and settings.app_env == "local"
+        asyncio.run((migrated if is_own_machine else require_mongo)(settings))
     if role is Role.api:
         return _serve_api(settings, host, port, workers or 1)
     return _serve_celery(settings, role, workers, queues)
@@ -161,9 +198,12 @@ def _check(settings: Settings) -> None:
 def _serve_api(settings: Settings, host: str, port: int, workers: int) -> int:
     import uvicorn
 
+    from app.container import Container
     from core.local.ports import require_free
 
     require_free(port, host=host)
+    if settings.has_any("users"):  # said here once, and not by each of the processes
+        Container(settings=settings, role="api").signing_keys()
     os.environ["WEB_CONCURRENCY"] = str(workers)  # each process grants its share of a limit while Redis is away
     with ExitStack() as stack:
         if workers > 1:  # where they keep what they count, so that any of them can tell the sum
@@ -211,19 +251,27 @@ def _log_format() -> str:
 
 
 def _guarded(work: Callable[[], int]) -> int:
-    """Runs it; what an operator can put right ends in one line per problem and exit code 2."""
+    """Runs it; what an operator can put right ends in one line per problem and a code of core/exits.py."""
     from core.config import ConfigError
+    from core.errors import Unavailable
+    from core.exits import BAD_SETTINGS, UNREACHABLE, CannotGoOn
     from core.local.folder import LocalStackError
 
+    code: int = BAD_SETTINGS
+    lines: tuple[str, ...] = ()
     try:
         return work()
     except ConfigError as error:
         lines = error.lines
     except LocalStackError as error:
         lines = (str(error),)
+    except CannotGoOn as error:
+        code, lines = error.code, (str(error),)
+    except Unavailable as error:  # it was there when this began
+        code, lines = UNREACHABLE, (f"{error.title}; bring it back and repeat this",)
     for line in lines:
         typer.echo(f"dossier: {line}", err=True)
-    return EXIT_BAD_SETTINGS
+    return code
 
 
 if __name__ == "__main__":

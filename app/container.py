@@ -7,6 +7,7 @@ from typing import Literal
 import structlog
 from celery import Celery
 from dependency_injector import containers, providers
+from redis.asyncio import Redis
 
 from app.documents.container import DocumentsContainer
 from app.events import connect
@@ -18,14 +19,15 @@ from app.scans.container import ScansContainer
 from app.users.container import UsersContainer
 from app.webhooks.container import WebhooksContainer
 from core import metrics
+from core.broker import Broker
 from core.cache import Cache
-from core.celery import WakeUps, make_celery
+from core.celery import WakeUps, broker_of, is_redis, make_celery
 from core.clock import utc_now
 from core.config import ConfigError, Settings
 from core.http.pagination import Cursors
 from core.measurements import Measurements
 from core.mongo import make_client
-from core.redis import make_redis
+from core.redis import Commands, make_redis
 from core.security.egress import EgressClient, system_resolver
 from core.security.keys import DerivedKeys, derived_keys, ensure_local_signing_key
 from core.security.local_secrets import with_local_secrets
@@ -53,14 +55,6 @@ def _signing_keys(settings: Settings) -> tuple[SigningKey, ...]:
     return load_signing_keys(paths or (ensure_local_signing_key(settings.data_dir),))
 
 
-def _first(keys: DerivedKeys, purpose: str) -> tuple[bytes, ...]:
-    return keys.derive(purpose)
-
-
-def _newest(keys: DerivedKeys, purpose: str) -> bytes:
-    return keys.derive(purpose)[0]
-
-
 def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> UploadStore:
     if settings.storage_backend == "local":
         return LocalFileStore(settings.storage_path, keys.derive("local-url"))
@@ -78,6 +72,13 @@ def _file_store(settings: Settings, keys: DerivedKeys, role: Role) -> UploadStor
             attempts=2 if role == "api" else 3,
         )
     )
+
+
+def _broker(settings: Settings, celery: Callable[[], Celery], redis: Callable[[], Redis]) -> Broker:
+    if settings.broker_url is None:
+        return Broker(celery, redis())
+    url = broker_of(settings)
+    return Broker(celery, make_redis(url) if is_redis(url) else None)
 
 
 def _wake_ups(settings: Settings, celery: Callable[[], Celery]) -> WakeUps | SqsWakeUps:
@@ -105,27 +106,24 @@ class Container(containers.DeclarativeContainer):
         mongo,
     )
     redis = providers.Singleton(lambda settings: make_redis(settings.redis_url.get_secret_value()), settings)
+    redis_commands = providers.Singleton(Commands, redis)
     cache = providers.Singleton(
-        Cache, redis, prefix=settings.provided.mongo_db, ttl_s=settings.provided.cache_ttl_seconds
+        Cache, redis_commands, prefix=settings.provided.mongo_db, ttl_s=settings.provided.cache_ttl_seconds
     )
     celery = providers.Singleton(
-        lambda settings, role: make_celery(settings.redis_url.get_secret_value(), in_worker=role == "worker"),
-        settings,
-        role,
+        lambda settings, role: make_celery(broker_of(settings), in_worker=role == "worker"), settings, role
     )
+    broker = providers.Singleton(_broker, settings, celery.provider, redis.provider)
     wake_ups = providers.Singleton(_wake_ups, settings, celery.provider)
     signing_keys = providers.Singleton(_signing_keys, settings)
     keys = providers.Singleton(derived_keys, settings, signing_keys.provider)
-    fingerprint_secrets = providers.Callable(_first, keys, "idempotency")
-    cursors = providers.Singleton(Cursors, providers.Callable(_first, keys, "cursor"))
+    fingerprint_secrets = keys.provided.derive.call("idempotency")
+    cursors = providers.Singleton(Cursors, keys.provided.derive.call("cursor"))
     limiter = providers.Singleton(
-        Limiter,
-        providers.Singleton(RedisBuckets, redis),
-        providers.Singleton(MemoryBuckets),
-        providers.Callable(_newest, keys, "limiter"),
-        processes=settings.provided.web_concurrency,
+        Limiter, providers.Singleton(RedisBuckets, redis_commands), providers.Singleton(MemoryBuckets),
+        keys.provided.derive.call("limiter")[0], processes=settings.provided.web_concurrency,
         fell_back=providers.Object(metrics.rate_limit_fallbacks.inc),
-    )
+    )  # fmt: skip
     api_keys = providers.Singleton(
         lambda settings: ServiceKeys("X-API-Key", parts_of(settings.api_key), "api_key"), settings
     )
@@ -142,75 +140,35 @@ class Container(containers.DeclarativeContainer):
         Passwords, settings.provided.password_hash_concurrency, settings.provided.password_min_length
     )
     token_codec = providers.Singleton(
-        TokenCodec,
-        signing_keys,
-        issuer=settings.provided.jwt_issuer,
-        access_ttl=settings.provided.access_token_ttl,
+        TokenCodec, signing_keys, issuer=settings.provided.jwt_issuer, access_ttl=settings.provided.access_token_ttl,
         refresh_ttl=settings.provided.refresh_token_ttl,
-    )
+    )  # fmt: skip
 
     users = providers.Container(
-        UsersContainer,
-        settings=settings,
-        clock=clock,
-        redis=redis,
-        passwords=passwords,
-        token_codec=token_codec,
-        fingerprint_secrets=fingerprint_secrets,
-        limiter=limiter,
-    )
+        UsersContainer, settings=settings, clock=clock, redis_commands=redis_commands, passwords=passwords,
+        token_codec=token_codec, fingerprint_secrets=fingerprint_secrets, limiter=limiter,
+    )  # fmt: skip
     documents = providers.Container(
-        DocumentsContainer,
-        settings=settings,
-        clock=clock,
-        files=files,
-        wake_ups=wake_ups,
-        redis=redis,
-        stopping=stopping,
-        fingerprint_secrets=fingerprint_secrets,
-    )
+        DocumentsContainer, settings=settings, clock=clock, files=files, wake_ups=wake_ups, broker=broker,
+        stopping=stopping, fingerprint_secrets=fingerprint_secrets,
+    )  # fmt: skip
     folders = providers.Container(
-        FoldersContainer,
-        settings=settings,
-        clock=clock,
-        wake_ups=wake_ups,
-        contents=documents.documents,
-        scanned=documents.scanned,
-        fingerprint_secrets=fingerprint_secrets,
-        sources=sources,
-    )
-    products = providers.Container(
-        ProductsContainer,
-        clock=clock,
-        cache=cache,
-        fingerprint_secrets=fingerprint_secrets,
-    )
+        FoldersContainer, settings=settings, clock=clock, wake_ups=wake_ups, contents=documents.documents,
+        scanned=documents.scanned, fingerprint_secrets=fingerprint_secrets, sources=sources,
+    )  # fmt: skip
+    products = providers.Container(ProductsContainer, clock=clock, cache=cache, fingerprint_secrets=fingerprint_secrets)
     inventory = providers.Container(
-        InventoryContainer,
-        settings=settings,
-        role=role,
-        clock=clock,
-        views=products.service,
+        InventoryContainer, settings=settings, role=role, clock=clock, views=products.service,
         fingerprint_secrets=fingerprint_secrets,
-    )
+    )  # fmt: skip
     scans = providers.Container(
-        ScansContainer,
-        settings=settings,
-        clock=clock,
-        files=files,
-        wake_ups=wake_ups,
-        sources=sources,
+        ScansContainer, settings=settings, clock=clock, files=files, wake_ups=wake_ups, sources=sources,
         fingerprint_secrets=fingerprint_secrets,
-    )
+    )  # fmt: skip
     webhooks = providers.Container(
-        WebhooksContainer,
-        settings=settings,
-        clock=clock,
-        wake_ups=wake_ups,
-        egress=egress,
-        secret_keys=providers.Callable(_first, keys, "webhook-secret"),
-        fingerprint_secrets=fingerprint_secrets,
-    )
+        WebhooksContainer, settings=settings, clock=clock, wake_ups=wake_ups, egress=egress,
+        secret_keys=keys.provided.derive.call("webhook-secret"), fingerprint_secrets=fingerprint_secrets,
+    )  # fmt: skip
 
 
 def build_container(settings: Settings, role: Role) -> Container:

@@ -8,12 +8,14 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
-
+from app.inventory.contracts import STOCK_EVENTS
 from app.modules import selected
+from app.products.contracts import PRODUCT_EVENTS
+from core.broker import BrokerAway
 from core.celery import event_queue
 from core.events import NotYet, OutboxEvent, Subscriber
 from core.relay import delivery_id
+from core.tracing import carried, current_request_id
 from core.worker_process import Work
 
 if TYPE_CHECKING:
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
 HANDLE, CLOSE = "events.handle", "events.close"
 MOST_WAITING = 200  # events of a subscriber that nobody serves must not fill Redis
 
-PRODUCT_EVENTS = frozenset({"product.created", "product.updated", "product.archived"})
-STOCK_EVENTS = frozenset({"stock.changed", "stock.low"})
 # Publisher → subscribers that may run in another process, and what they are told of.
 ELSEWHERE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -62,7 +62,11 @@ async def _handle(container: "Container", name: str, publisher: str, raw: dict[s
     subscriber: Subscriber = getattr(container, name).subscriber()
     await subscriber.handle(event)
     done = (publisher, delivery_id(event.event_id, name))
-    container.wake_ups().send(CLOSE, done, queue=event_queue(publisher), request_id="")
+    container.wake_ups().send(CLOSE, done, queue=event_queue(publisher), **_asked_by())
+
+
+def _asked_by() -> dict[str, str]:
+    return {"request_id": current_request_id(), "trace": carried()}
 
 
 async def _close(container: "Container", publisher: str, delivery: str) -> None:
@@ -73,10 +77,10 @@ def _remote(container: "Container", publisher: str, name: str, types: frozenset[
     async def pass_on(event: OutboxEvent) -> None:
         queue = event_queue(name)
         try:
-            if await container.redis().llen(queue) < MOST_WAITING:
+            if sum(await container.broker().waiting(queue)) < MOST_WAITING:
                 told = (name, publisher, event.model_dump(mode="json"))
-                container.wake_ups().send(HANDLE, told, queue=queue, request_id="")
-        except RedisError:
+                container.wake_ups().send(HANDLE, told, queue=queue, **_asked_by())
+        except BrokerAway:
             pass  # sent again, as everything that was not closed
         raise NotYet
 

@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from core.config import ConfigError, Settings
@@ -72,10 +71,7 @@ _ALL = (  # most used first
     ),
     Module("products", ("api.imports", "api.router")),
     Module(
-        "inventory",
-        ("reservations_api.router", "api.router"),
-        check=_inventory_check,
-        background=_inventory_background,
+        "inventory", ("reservations_api.router", "api.router"), check=_inventory_check, background=_inventory_background
     ),
     Module(
         "folders",
@@ -87,7 +83,7 @@ _ALL = (  # most used first
     Module("scans", ("api.router",)),
     Module("users", ("api.public", "api.people", "sessions_api.leaving", "sessions_api.people"), has_tasks=False),
 )
-MODULES: Mapping[str, Module] = MappingProxyType({module.name: module for module in _ALL})
+MODULES: Mapping[str, Module] = {module.name: module for module in _ALL}
 
 
 def selected(settings: Settings) -> dict[str, Module]:

@@ -1,8 +1,10 @@
 """The HTTP application, as a table of contents."""
 
 import gc
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -17,40 +19,45 @@ from app.container import Container, build_container
 from app.metrics import count_line
 from app.modules import selected
 from app.runtime import migrate, running
+from app.saturation import count_places, told
 from core import metrics
 from core.config import load_settings
 from core.errors import AppError
 from core.http.docs import docs_routes
-from core.http.ingress import Authenticate, GeneralLimit, Ingress
+from core.http.ingress import GeneralLimit, Ingress
 from core.http.local_files import local_file_routes
 from core.http.openapi import Api
 from core.http.problems import problem_response
 from core.http.receiving import Deadlines
 from core.http.request_context import RequestContext
+from core.http.request_log import RequestLog
 from core.http.route_table import RouteTable
 from core.http.security_headers import security_headers
 from core.http.system import system_routes
 from core.logging import configure_logging
 from core.memory import release_freed_memory
-from core.telemetry import init_sentry
+from core.telemetry import export_spans, init_sentry
+from core.version import NAME, VERSION
 
 log = structlog.get_logger("http")
-
-NAME, VERSION = "Dossier", "0.1.0"
 
 
 def from_environment() -> FastAPI:
     """For the server: settings from the environment, logging and error reports first."""
     release_freed_memory()
     settings = load_settings()
-    configure_logging("api", level=settings.log_level, fmt=settings.log_format, count=count_line)
-    init_sentry(settings, "api")
+    report = init_sentry(settings, "api")
+    configure_logging("api", level=settings.log_level, fmt=settings.log_format, count=count_line, report=report)
+    export_spans(settings, "api")
     if settings.is_prod and not settings.allowed_hosts:
         log.warning("any_host_is_served", setting="ALLOWED_HOSTS")
-    return create_app(build_container(settings, "api"))
+    is_plain = settings.log_format == "json" and settings.log_level in {"debug", "info"}
+    return create_app(build_container(settings, "api"), request_log=RequestLog("api") if is_plain else None)
 
 
-def create_app(container: Container, deadlines: Deadlines | None = None) -> FastAPI:
+def create_app(
+    container: Container, deadlines: Deadlines | None = None, request_log: RequestLog | None = None
+) -> FastAPI:
     """An application on one container; tests pass their own, and shorter deadlines."""
     settings = container.settings()
     app = Api(
@@ -63,7 +70,8 @@ def create_app(container: Container, deadlines: Deadlines | None = None) -> Fast
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.state.container = container
+    app.state.container, app.state.request_log = container, request_log
+    app.state.count_places = partial(count_places, app)
     for module in selected(settings).values():
         for router in module.routers():
             app.router.routes.extend(router.routes)
@@ -77,7 +85,7 @@ def create_app(container: Container, deadlines: Deadlines | None = None) -> Fast
     app.add_middleware(
         Ingress,
         table=RouteTable(app.routes, settings),
-        authenticators=_authenticators(container),
+        **_authentication(container),
         limit=GeneralLimit(container.limiter(), settings.rate_limit_per_minute),
         render=problem_response,
         max_in_flight=settings.max_in_flight,
@@ -92,6 +100,7 @@ def create_app(container: Container, deadlines: Deadlines | None = None) -> Fast
         render=problem_response,
         observe=metrics.observe_request,
         headers=security_headers(hsts=settings.hsts),
+        tell=request_log or log.info,
     )
     return app
 
@@ -106,13 +115,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # What start-up made stays: a full collection would stop the loop for 50 ms to look at it again.
         gc.collect()
         gc.freeze()
-        yield
+        async with told(app):
+            yield
+        if app.state.request_log is not None:
+            app.state.request_log.flush()
 
 
-def _authenticators(container: Container) -> Mapping[str, Authenticate]:
+def _authentication(container: Container) -> dict[str, Any]:
+    """What the ingress tells callers by; only the module of users has the keys to tokens."""
     services = {"api_key": container.api_keys(), "private_token": container.private_tokens()}
-    people = {"bearer": container.users.authenticate()} if "users" in selected(container.settings()) else {}
-    return {**services, **people}
+    if "users" not in selected(container.settings()):
+        return {"identify": services, "confirm": None}
+    people = container.users.authenticate()
+    return {"identify": {**services, "bearer": people.identify}, "confirm": people.confirm}
 
 
 def _cors(origins: Sequence[str]) -> Middleware:

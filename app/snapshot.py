@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pymongo
 from beanie import Document
-from redis.exceptions import RedisError
 
 from app.modules import selected
+from core.broker import BrokerAway
 from core.celery import QUEUES
 from core.config import Settings
-from core.mongo import Row
+from core.mongo import NOW, Row
 from core.relay import OPEN
 from core.worker_process import Work
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from app.container import Container
 
 MOST, WITHIN_S = 10_000, 10.0
-NOW = "$$NOW"
 LATE: Row = {"run.state": "running", "$expr": {"$lt": ["$run.locked_until", NOW]}}
 
 
@@ -64,8 +62,8 @@ async def take_snapshot(container: "Container") -> None:
         await container.measurements().keep_snapshot(gauges)
 
 
-TASKS: Mapping[str, Work] = MappingProxyType({"health.snapshot": take_snapshot})
-SCHEDULE: Mapping[str, timedelta] = MappingProxyType({"health.snapshot": timedelta(seconds=15)})
+TASKS: Mapping[str, Work] = {"health.snapshot": take_snapshot}
+SCHEDULE: Mapping[str, timedelta] = {"health.snapshot": timedelta(seconds=15)}
 
 
 def backlogs(settings: Settings) -> Iterator[tuple[str, type[Document], Backlog]]:
@@ -101,6 +99,7 @@ async def _look(record: type[Document], backlog: Backlog) -> tuple[int, float]:
 async def _queues(container: "Container") -> list[tuple[str, dict[str, str], float]]:
     names = [container.settings().queue_prefix + name for name in QUEUES]
     try:
-        return [("queue_messages", {"queue": name}, await container.redis().llen(name)) for name in names]
-    except RedisError:  # readiness tells of it
+        found = await container.broker().waiting(*names)
+    except BrokerAway:  # readiness tells of it
         return []
+    return [("queue_messages", {"queue": name}, count) for name, count in zip(names, found, strict=True)]

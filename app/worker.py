@@ -24,10 +24,10 @@ from app.documents.adapter.supervisor import can_confine, harden_worker
 from app.metrics import count_line
 from app.modules import selected
 from app.runtime import running
-from core.celery import DELIVERIES, PERIODIC, QUEUES, make_celery
+from core.celery import DELIVERIES, PERIODIC, QUEUES, broker_of, make_celery
 from core.config import ConfigError, Settings, load_settings
 from core.logging import configure_logging
-from core.telemetry import init_sentry
+from core.telemetry import export_spans, flush, init_sentry
 from core.worker_process import WorkerProcess
 
 log = structlog.get_logger("worker")
@@ -45,12 +45,12 @@ def celery_app() -> Celery:
     # It warns of root because of pickle, which we do not accept.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load_settings()
-    if settings.redis_url is None:
+    if not broker_of(settings):
         raise ConfigError("REDIS_URL: must be set, or start with `python main.py --env local`")
     if settings.is_prod and not can_confine():
         raise ConfigError("APP_ENV: this platform cannot confine the readers of documents, so prod does not run here")
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # beat keeps its schedule there
-    app = make_celery(settings.redis_url.get_secret_value(), in_worker=True)
+    app = make_celery(broker_of(settings), in_worker=True)
     # Without it a worker that names no queue would take the default one alone, and nothing would be reconciled.
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name) for name in queue_names(settings)]
     app.conf.beat_schedule = {}
@@ -100,16 +100,18 @@ def _connect_signals(settings: Settings, process: WorkerProcess) -> None:
 
     @setup_logging.connect(weak=False)
     def _logging(**_: Any) -> None:
-        configure_logging(service, level=settings.log_level, fmt=settings.log_format, count=count_line)
-        init_sentry(settings, service)
+        report = init_sentry(settings, service)
+        configure_logging(service, level=settings.log_level, fmt=settings.log_format, count=count_line, report=report)
         get_logger().propagate = True  # the pool's own logger, which nobody would listen to
         # It would print its own sentences to stdout.
         celery.apps.worker.safe_say = lambda text, *_: log.info("celery", message=text)  # type: ignore[attr-defined]
 
     @worker_process_init.connect(weak=False)
     def _start(**_: Any) -> None:
+        export_spans(settings, service)
         process.start()
 
     @worker_process_shutdown.connect(weak=False)
     def _stop(**_: Any) -> None:
         process.stop()
+        flush()

@@ -11,11 +11,10 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
-from redis.asyncio import Redis
 
 from core import metrics
 from core.ids import random_token
-from core.redis import Breaker
+from core.redis import Breaker, Commands, Script
 
 M = TypeVar("M", bound=BaseModel)
 Name = tuple[str, ...]
@@ -23,7 +22,7 @@ Name = tuple[str, ...]
 LONGEST = 200
 TAG_LIVES = 10  # as long as so many copies: a tag that is forgotten costs a miss
 
-SCRIPT = """
+SCRIPT = Script("""
 -- KEYS: the copy, its tags.  ARGV: a fresh version, seconds that a tag is remembered
 local versions = redis.call('MGET', unpack(KEYS, 2))
 for i = 1, #KEYS - 1 do
@@ -36,27 +35,25 @@ local stamp = table.concat(versions, ' ') .. '\\n'
 local copy = redis.call('GET', KEYS[1])
 if copy and string.sub(copy, 1, #stamp) == stamp then return {stamp, string.sub(copy, #stamp + 1)} end
 return {stamp}
-"""
+""")
 
 
 class Cache:
     """Without Redis every read is a miss."""
 
-    def __init__(self, redis: Redis, *, prefix: str, ttl_s: int) -> None:
+    def __init__(self, commands: Commands, *, prefix: str, ttl_s: int) -> None:
         """`prefix`: what sets this deployment apart. `ttl_s`: how long a copy lives; 0 = there are none."""
-        self._redis, self._prefix, self._ttl_s = redis, prefix, ttl_s
-        self._look = redis.register_script(SCRIPT) if ttl_s else None
+        self._commands, self._prefix, self._ttl_s = commands, prefix, ttl_s
         self._breaker = Breaker("cache")
 
     async def get(self, model: type[M], name: Name, tags: Sequence[Name], load: Callable[[], Awaitable[M]]) -> M:
         """The copy of this name, or what `load` reads, of which one is kept until one of its tags is dropped."""
-        look = self._look
-        if look is None or self._breaker.is_pausing():
+        if not self._ttl_s or self._breaker.is_pausing():
             return await load()
         key = self._key("copy", name)
         keys = [key, *(self._key("tag", tag) for tag in tags)]
         args = (random_token(), TAG_LIVES * self._ttl_s)
-        stamp, *copies = await self._breaker.ask(lambda: look(keys=keys, args=args)) or (None,)
+        stamp, *copies = await self._breaker.ask(lambda: self._commands.run(SCRIPT, keys, args)) or (None,)
         for copy in copies:
             try:
                 value = model.model_validate_json(copy)
@@ -68,7 +65,7 @@ class Cache:
         value = await load()
         if stamp is not None:
             kept = stamp + value.model_dump_json().encode()
-            await self._breaker.ask(lambda: self._redis.set(key, kept, ex=self._ttl_s))
+            await self._breaker.ask(lambda: self._commands("SET", key, kept, "EX", self._ttl_s))
         return value
 
     async def drop(self, *tags: Name) -> None:
@@ -76,10 +73,10 @@ class Cache:
 
         Where Redis does not answer, others may read the copies that are there until their time is over.
         """
-        if self._look is None:
+        if not self._ttl_s:
             return
         keys = {self._key("tag", tag) for tag in tags}
-        if await self._breaker.ask(lambda: self._redis.unlink(*keys)) is None:
+        if await self._breaker.ask(lambda: self._commands("UNLINK", *keys)) is None:
             metrics.cache_drops_unseen.inc(len(keys))
 
     def _key(self, kind: str, name: Name) -> str:

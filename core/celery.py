@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 from celery import Celery
 
+from core.config import Settings
+
 log = structlog.get_logger("wakeups")
 
 DOCUMENTS, PIPELINES, DELIVERIES, PERIODIC = QUEUES = ("documents", "pipelines", "deliveries", "periodic")
@@ -31,12 +33,8 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
         worker_proc_alive_timeout=30,  # on a busy machine a child needs more than the usual four seconds to start
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            "visibility_timeout": 3600,
-            "socket_keepalive": True,
-            "socket_timeout": 5 if in_worker else 2,
-            "socket_connect_timeout": 2 if in_worker else 1,
-        },
+        broker_connection_timeout=2 if in_worker else 1,
+        broker_transport_options=_redis_options(in_worker=in_worker) if is_redis(broker_url) else {},
         task_publish_retry_policy={
             "max_retries": 1,
             "interval_start": 0.1,
@@ -52,6 +50,25 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
         timezone="UTC",
     )
     return app
+
+
+def broker_of(settings: Settings) -> str:
+    """Where messages go; empty until Redis is known."""
+    url = settings.broker_url or settings.redis_url
+    return url.get_secret_value() if url else ""
+
+
+def is_redis(broker_url: str) -> bool:
+    return broker_url.startswith(("redis://", "rediss://"))
+
+
+def _redis_options(*, in_worker: bool) -> dict[str, Any]:
+    return {
+        "visibility_timeout": 3600,
+        "socket_keepalive": True,
+        "socket_timeout": 5 if in_worker else 2,
+        "socket_connect_timeout": 2 if in_worker else 1,
+    }
 
 
 def event_queue(module: str) -> str:
@@ -75,25 +92,25 @@ class WakeUps:
         self._waiting = self._failures = 0
         self._closed_until = 0.0
 
-    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str) -> None:
+    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "") -> None:
+        """`trace`: what the work goes on with (core/tracing.py)."""
         with self._lock:
             if self._waiting >= MOST_WAITING or self._now() < self._closed_until:
                 self._dropped()
                 return
             self._waiting += 1
         try:
-            self._threads.submit(
-                self._publish, task, args, self._prefix + queue if queue in QUEUES else queue, request_id
-            )
+            headers = {"request_id": request_id, "trace": trace}
+            self._threads.submit(self._publish, task, args, self._prefix + queue if queue in QUEUES else queue, headers)
         except RuntimeError:  # shutting down
             self._dropped()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _publish(self, task: str, args: tuple[Any, ...], queue: str, request_id: str) -> None:
+    def _publish(self, task: str, args: tuple[Any, ...], queue: str, headers: dict[str, str]) -> None:
         try:
-            self._celery.send_task(task, args=args, queue=queue, headers={"request_id": request_id})
+            self._celery.send_task(task, args=args, queue=queue, headers=headers)
         except Exception as error:
             log.warning("wakeup_dropped", task=task, error=type(error).__name__)
             self._dropped()

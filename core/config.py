@@ -3,14 +3,15 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from core import setting_types as form
 from core.production import refusals
-from core.setting_types import CommaList, HttpUrl, Keys, NamedUrls, Networks, Origins, Roots, Schedule, SigningSecrets
 
 
 class ConfigError(Exception):
@@ -30,7 +31,7 @@ class Settings(BaseSettings):
         default="local",
         description="name of the environment: `local`, `prod` or your own; `--env` sets it, an `.env` file cannot",
     )
-    app_modules: CommaList = Field(
+    app_modules: form.CommaList = Field(
         default=("all",), description="`all`, or a comma list of the modules that this process has"
     )
     data_dir: Path = Field(
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
         "a service of its own has a folder in it",
     )
 
-    mongo_url: SecretStr | None = Field(
+    mongo_url: form.MongoUrl = Field(
         default=None, description="MongoDB's connection string; required in prod, with credentials"
     )
     mongo_db: str = Field(
@@ -47,10 +48,14 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,37}$",
         description="prefix of the databases, one per module: `<MONGO_DB>_<module>`",
     )
-    redis_url: SecretStr | None = Field(
-        default=None, description="Redis' address: cache, limits and broker; required in prod, with credentials"
+    redis_url: form.RedisUrl = Field(
+        default=None, description="Redis' address: cache and limits; required in prod, with credentials"
     )
-    wake_ups_queue_url: HttpUrl = Field(
+    broker_url: form.BrokerUrl = Field(
+        default=None,
+        description="where Celery's messages go, such as `amqp://…` for RabbitMQ; in prod with credentials",
+    )
+    wake_ups_queue_url: form.HttpUrl = Field(
         default=None, description="queue of SQS that wakes workers in place of Celery, where they are Lambda functions"
     )
     cache_ttl_seconds: int = Field(
@@ -60,8 +65,10 @@ class Settings(BaseSettings):
         default="s3", description="where documents lie: `s3`, or `local` for files in a folder"
     )
     storage_local_path: Path | None = Field(default=None, description="where `local` keeps its files")
-    s3_endpoint_url: HttpUrl = Field(default=None, description="where the application reaches S3; required in prod")
-    s3_public_endpoint_url: HttpUrl = Field(
+    s3_endpoint_url: form.HttpUrl = Field(
+        default=None, description="where the application reaches S3; required in prod"
+    )
+    s3_public_endpoint_url: form.HttpUrl = Field(
         default=None, description="what presigned URLs carry, when clients reach S3 elsewhere"
     )
     s3_bucket: str = Field(default="dossier", description="bucket of our own objects")
@@ -83,11 +90,11 @@ class Settings(BaseSettings):
         default=10, ge=0, le=60, description="0–60: how long the previous refresh token still gets the same successor"
     )
     session_max_ttl: int = Field(default=2_592_000, gt=0, description="seconds; absolute life of a session")
-    jwt_private_keys: CommaList = Field(
+    jwt_private_keys: form.CommaList = Field(
         default=(), description="files of P-256 keys in PEM, comma list: the first signs, all verify; required in prod"
     )
     jwt_issuer: str = Field(default="dossier", description="`iss` of the tokens")
-    secret_keys: Roots = Field(
+    secret_keys: form.Roots = Field(
         default=None,
         description="roots of all derived keys, comma list of base64 of 32 bytes: the first writes, all read",
     )
@@ -114,47 +121,49 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         default=2048, ge=1, description="requests at a time in one process, further ones get 503 `overloaded`"
     )
-    trusted_proxies: Networks = Field(
+    trusted_proxies: form.Networks = Field(
         default=(), description="networks (CIDR, comma list) of the proxies whose `X-Forwarded-For` counts"
     )
-    allowed_hosts: CommaList = Field(
+    allowed_hosts: form.CommaList = Field(
         default=(), description="names under which the API is called (`Host`), comma list; empty = any"
     )
     hsts: bool = Field(default=False, description="send `Strict-Transport-Security`: TLS is in front, for good")
-    cors_origins: CommaList = Field(default=(), description="origins of browser applications, exact, comma list")
+    cors_origins: form.CommaList = Field(default=(), description="origins of browser applications, exact, comma list")
     docs_enabled: bool | None = Field(
         default=None, description="whether `/docs`, `/redoc` and `/openapi.json` are there"
     )
 
-    api_key: Keys = Field(
+    api_key: form.Keys = Field(
         default=None, description="keys that products, inventory and `/webhooks` accept, comma list while rotating"
     )
-    products_url: HttpUrl = Field(default=None, description="where inventory asks when products is another process")
-    products_api_key: Keys = Field(default=None, description="what it sends there; `current,next` while rotating")
+    products_url: form.HttpUrl = Field(
+        default=None, description="where inventory asks when products is another process"
+    )
+    products_api_key: form.Keys = Field(default=None, description="what it sends there; `current,next` while rotating")
 
-    private_tokens: Keys = Field(
+    private_tokens: form.Keys = Field(
         default=None, description="tokens that `/scans` and `/callbacks/scans` accept, comma list while rotating"
     )
-    scans_url: HttpUrl = Field(default=None, description="where folders order scans, when that is another process")
-    scans_private_token: Keys = Field(default=None, description="with what; required with `SCANS_URL`")
-    scan_callbacks: NamedUrls = Field(
+    scans_url: form.HttpUrl = Field(default=None, description="where folders order scans, when that is another process")
+    scans_private_token: form.Keys = Field(default=None, description="with what; required with `SCANS_URL`")
+    scan_callbacks: form.NamedUrls = Field(
         default={}, description="where scans may report to: a JSON object of names and URLs"
     )
-    scan_signing_secret: SigningSecrets = Field(
+    scan_signing_secret: form.SigningSecrets = Field(
         default=None, description="signs orders and callbacks of scans: `whsec_…`, comma list while rotating"
     )
-    scan_allowed_buckets: CommaList = Field(
+    scan_allowed_buckets: form.CommaList = Field(
         default=(), description="buckets that a folder's source may name, comma list"
     )
     scan_source_template: str | None = Field(
         default=None,
         description="prefix that confines a person's sources, with `{user_id}`; `*` = no confinement; set in prod",
     )
-    egress_allowed_origins: Origins = Field(
+    egress_allowed_origins: form.Origins = Field(
         default=(),
         description="private origins that webhooks and callbacks may reach, exact `scheme://host:port`, comma list",
     )
-    webhook_retry_schedule: Schedule = Field(
+    webhook_retry_schedule: form.Schedule = Field(
         default=(0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="seconds before each attempt to deliver, ± 20 %; callbacks of scans use it cut at 24 hours",
     )
@@ -168,6 +177,12 @@ class Settings(BaseSettings):
     sentry_dsn: SecretStr | None = Field(
         default=None, description="where unexpected errors are reported; off when empty"
     )
+    otel_exporter_otlp_endpoint: form.HttpUrl = Field(
+        default=None, description="base URL of an OTLP/HTTP collector that gets our spans; off when empty"
+    )
+    otel_traces_sampler_arg: float = Field(
+        default=1, ge=0, le=1, description="0–1: share of the traces that begin here; others are sampled as they say"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="`debug`, `info`, `warning` or `error`"
     )
@@ -179,6 +194,17 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("otel_exporter_otlp_endpoint")
+    @classmethod
+    def _has_exporter(cls, value: str | None) -> str | None:
+        try:
+            is_there = value is None or find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+        except ModuleNotFoundError:
+            is_there = False
+        if not is_there:
+            raise ValueError("needs `pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http`")
+        return value
 
     @model_validator(mode="after")
     def _lives(self) -> "Settings":

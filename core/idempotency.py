@@ -6,17 +6,15 @@ command have in common; what they create is named after it, so that a second run
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel
-from pymongo import IndexModel, ReturnDocument
+from pymongo import IndexModel
 
-from core.mongo import Record, Row, to_model, translated
+from core.mongo import NOW, Record, Row, change_one, later, translated
 
 LEASE_S = 30
 KEPT_S = 86_400
-
-NOW = "$$NOW"
 
 
 class Answer(BaseModel):
@@ -64,7 +62,7 @@ class IdempotencyRecord(Claim, Record):
         name = "idempotency_keys"
         indexes: ClassVar = [
             # A key owns nothing, so MongoDB may delete it; a claim asks for expires_at itself.
-            IndexModel([("expires_at", 1)], name="expiry", expireAfterSeconds=0),
+            IndexModel([("expires_at", 1)], name="expiry", expireAfterSeconds=0)
         ]
 
 
@@ -75,7 +73,7 @@ class MongoIdempotencyKeys:
         self._record, self._lease_s, self._kept_s = record, lease_s, kept_s
 
     async def claim(self, key: str, hashes: Sequence[str], holder: str) -> Claim:
-        held = {"holder": holder, "locked_until": _later(self._lease_s), "expires_at": _later(self._kept_s)}
+        held = {"holder": holder, "locked_until": later(self._lease_s), "expires_at": later(self._kept_s)}
         fresh = {"_id": key, "body_hash": hashes[0], "command_id": holder, "response": None} | held
         taken_over = {"$mergeObjects": ["$$ROOT", held]}
         is_free = {"$not": [{"$gt": ["$expires_at", NOW]}]}  # also where there is no row yet
@@ -84,22 +82,20 @@ class MongoIdempotencyKeys:
         ]}  # fmt: skip
         cases = [{"case": is_free, "then": fresh}, {"case": is_left, "then": taken_over}]
         update = [{"$replaceWith": {"$switch": {"branches": cases, "default": "$$ROOT"}}}]
-        with translated():
-            row = await self._rows.find_one_and_update(
-                {"_id": key}, update, upsert=True, return_document=ReturnDocument.AFTER
-            )
-        return to_model(Claim, row)
+        claim = await change_one(self._record.rows(), {"_id": key}, update, Claim, upsert=True)
+        assert claim is not None, "it is made where there is none"
+        return claim
 
     async def renew(self, key: str, holder: str) -> None:
-        await self._change({"_id": key, "holder": holder}, {"locked_until": _later(self._lease_s)})
+        await self._change({"_id": key, "holder": holder}, {"locked_until": later(self._lease_s)})
 
     async def finish(self, key: str, command_id: str, response: Answer) -> None:
-        kept = {"response": {"$literal": response.model_dump()}, "expires_at": _later(self._kept_s)}
+        kept = {"response": {"$literal": response.model_dump()}, "expires_at": later(self._kept_s)}
         await self._change({"_id": key, "command_id": command_id}, kept)
 
     async def forget(self, key: str, holder: str) -> None:
         with translated():
-            await self._rows.delete_one({"_id": key, "holder": holder, "command_id": holder, "response": None})
+            await self._record.rows().delete_one({"_id": key, "holder": holder, "command_id": holder, "response": None})
 
     async def release(self, key: str, holder: str) -> None:
         await self._change({"_id": key, "holder": holder}, {"locked_until": NOW})
@@ -107,12 +103,4 @@ class MongoIdempotencyKeys:
     async def _change(self, query: Row, update: Row) -> None:
         """Of a row without an answer: what is answered stays."""
         with translated():
-            await self._rows.update_one({**query, "response": None}, [{"$set": update}])
-
-    @property
-    def _rows(self) -> Any:
-        return self._record.get_pymongo_collection()
-
-
-def _later(seconds: float) -> Row:
-    return {"$add": [NOW, round(seconds * 1000)]}
+            await self._record.rows().update_one({**query, "response": None}, [{"$set": update}])

@@ -10,6 +10,8 @@ import orjson
 import structlog
 from structlog.typing import Processor
 
+from core.tracing import add_ids
+
 SECRET_KEYS = frozenset(
     [
         "authorization",
@@ -55,12 +57,16 @@ REDACTED = "[redacted]"
 
 
 Count = Callable[[str, Mapping[str, Any]], None]
+Report = Callable[[Mapping[str, Any]], None]
 
 
-def configure_logging(service: str, *, level: str = "info", fmt: str = "json", count: Count | None = None) -> None:
+def configure_logging(
+    service: str, *, level: str = "info", fmt: str = "json", count: Count | None = None, report: Report | None = None
+) -> None:
     """Routes structlog and the standard library to stdout; `service` is api, worker, beat, control or local.
 
-    `count` gets level and fields of each of our own lines, also of those that `level` hides.
+    `count` gets level and fields of each of our own lines, also of those that `level` hides. `report` gets the fields
+    of errors with an exception, of libraries too.
     """
 
     def add_service(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -72,11 +78,17 @@ def configure_logging(service: str, *, level: str = "info", fmt: str = "json", c
             count(name, event)
         return event
 
+    def reported(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if report is not None and event.get("exc_info") and event["level"] in {"error", "critical"}:
+            report(event)
+        return event
+
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        add_ids,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper("iso", key="ts"),
         add_service,
+        reported,
         structlog.processors.format_exc_info,
         redact,
     ]
@@ -131,12 +143,16 @@ def _clean(key: str, value: Any) -> Any:
     if key.lower() in SECRET_KEYS:
         return REDACTED
     if isinstance(value, str):
-        return SECRET_PATTERNS.sub(REDACTED, value)
+        return without_secrets(value)
     if isinstance(value, Mapping):
         return {name: _clean(str(name), item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_clean("", item) for item in value]
     return value
+
+
+def without_secrets(text: str) -> str:
+    return SECRET_PATTERNS.sub(REDACTED, text)
 
 
 def _foreign(logger: Any, _: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -10,7 +10,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
 from core import metrics
-from core.mongo import Row
+from core.mongo import NOW, Row
 
 log = structlog.get_logger("metrics")
 
@@ -47,7 +47,7 @@ class Measurements:
 
     async def keep_snapshot(self, gauges: metrics.Gauges) -> None:
         kept = [{"name": name, "labels": dict(labels), "value": value} for name, labels, value in gauges]
-        snapshot = [{"$set": {"at": "$$NOW", "gauges": {"$literal": kept}}}]
+        snapshot = [{"$set": {"at": NOW, "gauges": {"$literal": kept}}}]
         await self._rows.update_one({"_id": SNAPSHOT}, snapshot, upsert=True)
 
     async def exposition(self) -> bytes:

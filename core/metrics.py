@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 SUFFIXES = ("_total", "_bucket", "_sum", "_count")
@@ -56,6 +57,16 @@ problems = Counter(
 )
 tasks = Counter("tasks_total", "Celery tasks that ended: ok or failed", ("task", "outcome"), registry=registry)
 
+# Of what an API process has only so many. One behind the same port is read from the files of all of them.
+places_in_use = Gauge(
+    "places_in_use",
+    "How many of `places` are taken: requests, uploads, connections to mongo and redis",
+    ("of",),
+    registry=registry,
+    multiprocess_mode="livesum",
+)
+places = Gauge("places", "How many there are", ("of",), registry=registry, multiprocess_mode="livesum")
+
 # What one process looks up for all of them, and any API process shows.
 GAUGES: Mapping[str, str] = MappingProxyType(
     {
@@ -63,11 +74,23 @@ GAUGES: Mapping[str, str] = MappingProxyType(
         "snapshot_timestamp_seconds": "When the backlogs were last looked up",
         "backlog_items": "Rows that wait, by module and kind; no more than 10,000 are counted",
         "backlog_oldest_seconds": "How long the oldest of them had been waiting when they were looked up",
-        "queue_messages": "Wake-ups that wait in Redis, by queue",
+        "queue_messages": "Wake-ups that wait in the broker, by queue",
     }
 )
 Counts = Mapping[str, float]
 Gauges = Iterable[tuple[str, Mapping[str, str], float]]
+
+
+def is_one_of_many() -> bool:
+    """Whether other processes listen on the same port."""
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
+
+
+def observe_places(found: Mapping[str, tuple[float, float]]) -> None:
+    """By name how many are taken and how many there are."""
+    for of, (taken, most) in found.items():
+        places_in_use.labels(of).set(taken)
+        places.labels(of).set(most)
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
@@ -97,12 +120,14 @@ class _Whole(Collector):
 
     def collect(self) -> Iterator[Metric]:
         families = {family.name: family for family in registry.collect()}
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # the sums over the processes behind this port
+        if is_one_of_many():  # the sums over the processes behind this port
+            _forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
             summed = {family.name: family for family in MultiProcessCollector(None).collect()}  # type: ignore[no-untyped-call]
             for name, family in families.items():
                 family.samples = summed[name].samples if name in summed else []
         for family in families.values():
-            family.samples = [sample for sample in family.samples if sample.name.endswith(SUFFIXES)]
+            if family.type != "gauge":
+                family.samples = [sample for sample in family.samples if sample.name.endswith(SUFFIXES)]
         owners = {name + suffix: family for name, family in families.items() for suffix in SUFFIXES}
         for series, value in self._counts.items():
             sample, labels = json.loads(series)
@@ -113,3 +138,13 @@ class _Whole(Collector):
         for name, labels, value in self._gauges:
             shown[name].add_sample(name, dict(labels), value)
         yield from shown.values()
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """A process that was killed holds nothing any more."""
+    for file in folder.glob("gauge_live*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from typing import Any, TypeVar
 
 import pymongo
 from beanie import Document, init_beanie
 from pydantic import BaseModel
-from pymongo import DESCENDING, AsyncMongoClient, WriteConcern
+from pymongo import DESCENDING, AsyncMongoClient, ReturnDocument, WriteConcern
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -16,6 +17,7 @@ from pymongo.errors import (
     AutoReconnect,
     CollectionInvalid,
     ConnectionFailure,
+    DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
     OperationFailure,
@@ -24,7 +26,7 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
-from core.errors import Unavailable
+from core.errors import NotFound, Unavailable
 from core.paging import Page, Position
 
 Row = dict[str, Any]
@@ -32,6 +34,8 @@ Client = AsyncMongoClient[Row]
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
 
+NOW = "$$NOW"  # the database's clock, in pipelines and in `$expr`
+NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]  # ends the index behind a list
 NAMESPACE_EXISTS = 48
 READ_MS = 2_000  # the longest that a list may take in the database
 TRANSACTION_S = 5  # with all its repeats; the driver alone would go on for two minutes
@@ -42,6 +46,10 @@ class Record(Document):
     """A Beanie document whose id is one of our own strings."""
 
     id: str  # type: ignore[assignment]
+
+    @classmethod
+    def rows(cls) -> AsyncCollection[Row]:
+        return cls.get_pymongo_collection()
 
 
 class MongoUnavailable(Unavailable):
@@ -113,9 +121,7 @@ def translated() -> Iterator[None]:
 
 
 async def in_transaction(
-    rows: AsyncCollection[Row],
-    work: Callable[[AsyncClientSession], Awaitable[T]],
-    within_s: float = TRANSACTION_S,
+    rows: AsyncCollection[Row], work: Callable[[AsyncClientSession], Awaitable[T]], within_s: float = TRANSACTION_S
 ) -> T:
     """All of it or nothing; `work` runs again when it met another writer. Raises MongoUnavailable.
 
@@ -142,29 +148,80 @@ async def in_transaction(
                 raise TransactionLate from cause
 
 
-def transient(error: BaseException) -> bool:
-    """Whether the outcome is unknown and the same step may simply be repeated."""
-    return isinstance(error, ConnectionFailure) or (isinstance(error, PyMongoError) and error.timeout)
+def later(seconds: float) -> Row:
+    """So long from now on the database's clock."""
+    return {"$add": [NOW, round(seconds * 1000)]}
+
+
+async def insert_new(rows: AsyncCollection[Row], entity: BaseModel) -> bool:
+    """False where a unique index has one like it already, which another run of the same command may have made."""
+    try:
+        with translated():
+            await rows.insert_one(to_row(entity))
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+async def find_one(rows: AsyncCollection[Row], query: Row, model: type[M], **options: Any) -> M | None:
+    with translated():
+        row = await rows.find_one(query, **options)
+    return None if row is None else to_model(model, row)
+
+
+async def get_one(rows: AsyncCollection[Row], query: Row, model: type[M], missing: type[NotFound]) -> M:
+    """Raises `missing` where nothing fits."""
+    entity = await find_one(rows, query, model)
+    if entity is None:
+        raise missing
+    return entity
+
+
+async def change_one(
+    rows: AsyncCollection[Row], query: Row, update: Row | list[Row], model: type[M], **options: Any
+) -> M | None:
+    """The entity after one conditional update; None where the condition does not hold."""
+    with translated():
+        row = await rows.find_one_and_update(query, update, return_document=ReturnDocument.AFTER, **options)
+    return None if row is None else to_model(model, row)
 
 
 async def page_of(
-    rows: AsyncCollection[Row],
-    query: Row,
-    after: Position | None,
-    limit: int,
-    model: type[M],
-    projection: Row | None = None,
+    rows: AsyncCollection[Row], query: Row, after: Position | None, limit: int, model: type[M]
 ) -> Page[M]:
-    """One page, newest first. The bound on `created_at` alone is what the index seeks by."""
-    if after is not None:
+    """One page, newest first."""
+    page = await _page(rows, query, after, limit, None)
+    return Page([to_model(model, row) for row in page.items], page.next)
+
+
+async def rows_page(
+    rows: AsyncCollection[Row], query: Row, after: Position | None, limit: int, fields: Sequence[str]
+) -> Page[Row]:
+    """The same as stored rows of these fields. Times in them are UTC without saying so, which halves the decoding."""
+    naive = rows.codec_options.with_options(tz_aware=False, tzinfo=None)
+    shown = dict.fromkeys([*fields, "created_at"], True)
+    page = await _page(rows.with_options(codec_options=naive), query, after, limit, shown)
+    position = Position(page.next.created_at.replace(tzinfo=UTC), page.next.id) if page.next else None
+    return Page(page.items, position)
+
+
+async def _page(
+    rows: AsyncCollection[Row], query: Row, after: Position | None, limit: int, projection: Row | None
+) -> Page[Row]:
+    if after is not None:  # the bound on `created_at` alone is what the index seeks by
         behind = [{"created_at": {"$lt": after.created_at}}, {"_id": {"$lt": after.id}}]
         query = {**query, "created_at": {"$lte": after.created_at}, "$or": behind}
     with translated():
-        cursor = rows.find(query, projection).sort([("created_at", DESCENDING), ("_id", DESCENDING)])
-        found = await cursor.limit(limit + 1).max_time_ms(READ_MS).to_list()
-    items = [to_model(model, row) for row in found[:limit]]
-    more = len(found) > limit
-    return Page(items, Position(found[limit - 1]["created_at"], found[limit - 1]["_id"]) if more else None)
+        cursor = rows.find(query, projection).sort(NEWEST).limit(limit + 1)
+        found = await cursor.max_time_ms(READ_MS).to_list()
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(found[:limit], Position(last["created_at"], last["_id"]) if last else None)
+
+
+def to_row(entity: BaseModel) -> Row:
+    """The stored form of an entity."""
+    content = entity.model_dump()
+    return {"_id": content.pop("id"), **content}
 
 
 def to_model(model: type[M], row: Row) -> M:

@@ -44,7 +44,8 @@ def _unsafe(settings: "Settings") -> list[str]:
         problems.append("TRUSTED_PROXIES: must not cover every address, anybody could forge another's")
     if "*" in settings.cors_origins:
         problems.append("CORS_ORIGINS: must be exact origins in prod")
-    for name, url in (("MONGO_URL", settings.mongo_url), ("REDIS_URL", settings.redis_url)):
+    for name in ("MONGO_URL", "REDIS_URL", "BROKER_URL"):
+        url = getattr(settings, name.lower())
         if url is not None and not _has_credentials(url.get_secret_value()):
             problems.append(f"{name}: must carry credentials in prod")
     key = settings.aws_secret_access_key

@@ -1,14 +1,17 @@
 """Redis: quick to give up, since it only remembers and counts."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha1
 from typing import Any
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
+
+from core.coalesce import PerTick
 
 FAILURES, PAUSE_S = 3, 5.0
 
@@ -26,6 +29,38 @@ def make_redis(url: str) -> Redis:
         socket_timeout=0.25, socket_connect_timeout=0.25, retry=Retry(NoBackoff(), 0),
     )  # fmt: skip
     return Redis.from_pool(pool)
+
+
+class Script:
+    """A Lua script, called by the digest that Redis names it by."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.digest = text, sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Commands:
+    """Single commands; those of one turn of the event loop share a round trip."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis, self._answer = redis, PerTick(self._send)
+
+    async def __call__(self, *command: Any) -> Any:
+        answer = await self._answer(command)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return await self("EVALSHA", script.digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self("EVAL", script.text, len(keys), *keys, *args)  # which makes it known
+
+    async def _send(self, commands: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute(raise_on_error=False)
 
 
 class Breaker:

@@ -8,16 +8,17 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import structlog
 from pymongo import ASCENDING, DeleteOne, IndexModel, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 
+from core import tracing
 from core.errors import Unavailable
 from core.events import NotYet, OutboxEvent, Subscriber
 from core.ids import random_token
-from core.mongo import Record, Row, translated
+from core.mongo import NOW, Record, Row, later, translated
 
 log = structlog.get_logger("events")
 
@@ -28,7 +29,9 @@ BACK_OFF_S, BACK_OFF_MAX_S, BACK_OFF_SPREAD = 5, 6 * 3600, 0.2
 KEPT_S = 30 * 24 * 3600  # longer than the longest back-off, else a late relay would revive what is done
 OPEN = ("PENDING", "FAILED")
 AGAIN_S, GIVEN_UP_S = 30, 7 * 24 * 3600  # what was passed on and not closed: sent again, and no more
-NOW = "$$NOW"
+OUTBOX_INDEX = IndexModel(  # the relay: events not yet routed
+    [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
+)
 IS_DUE: Row = {
     "status": {"$in": list(OPEN)},
     "$expr": {"$and": [{"$lte": ["$next_attempt_at", NOW]}, {"$lte": ["$locked_until", NOW]}]},
@@ -37,8 +40,7 @@ IS_DUE: Row = {
 
 def claimed(token: str, lease_s: float) -> list[Row]:
     """The update that takes a due row; whoever else has it by then finds another token."""
-    lease_end = {"$add": [NOW, round(lease_s * 1000)]}
-    return [{"$set": {"token": token, "tries": {"$add": ["$tries", 1]}, "locked_until": lease_end}}]
+    return [{"$set": {"token": token, "tries": {"$add": ["$tries", 1]}, "locked_until": later(lease_s)}}]
 
 
 class OutboxRecord(Record):
@@ -48,11 +50,7 @@ class OutboxRecord(Record):
 
     class Settings:
         name = "outbox"
-        indexes: ClassVar = [
-            IndexModel(  # the relay: events not yet routed
-                [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
-            ),
-        ]
+        indexes: ClassVar = [OUTBOX_INDEX]
 
 
 class DeliveryRecord(Record):
@@ -107,14 +105,14 @@ class Relay:
 
     async def _route(self, query: Row) -> list[str]:
         """The ids of the deliveries."""
-        rows: AsyncCollection[Row] = self._source.get_pymongo_collection()
+        rows: AsyncCollection[Row] = self._source.rows()
         with translated():
             found = await rows.find(query, {"outbox": 1}).limit(BATCH).to_list()
             copies = {
                 id_: copy for row in found for event in row.get("outbox", ()) for id_, copy in self._copies(event)
             }
             if copies:
-                await self._deliveries.get_pymongo_collection().bulk_write(list(copies.values()), ordered=False)
+                await self._deliveries.rows().bulk_write(list(copies.values()), ordered=False)
             done: list[UpdateOne | DeleteOne] = []
             for row in found:
                 routed = [event["event_id"] for event in row.get("outbox", ())]
@@ -147,7 +145,9 @@ class Relay:
             row = await self._claim(token, among)
             if row is None:
                 return count
-            await self._hand_over(row, token)
+            event = row["event"]
+            with tracing.work(f"{event['type']} for {row['subscriber']}", event.get("trace") or ""):
+                await self._hand_over(row, token)
         return BATCH
 
     async def _claim(self, token: str, among: Sequence[str] | None = None) -> Row | None:
@@ -155,7 +155,7 @@ class Relay:
         if among is not None:
             due["_id"] = {"$in": among}
         with translated():
-            row: Row | None = await self._rows.find_one_and_update(
+            row: Row | None = await self._deliveries.rows().find_one_and_update(
                 due, claimed(token, LEASE_S), sort=[("next_attempt_at", 1)], return_document=ReturnDocument.AFTER
             )
         return row
@@ -175,25 +175,21 @@ class Relay:
                 log.exception("event_failed", **told)
                 pause_s = min(BACK_OFF_S * 4 ** (tries - 1), BACK_OFF_MAX_S)
                 spread = 1 + random.uniform(-BACK_OFF_SPREAD, BACK_OFF_SPREAD)  # noqa: S311 – spreads load
-                again = {"$add": [NOW, round(pause_s * spread * 1000)]}
-                closed = {"status": "FAILED", "next_attempt_at": again}
+                closed = {"status": "FAILED", "next_attempt_at": later(pause_s * spread)}
                 if tries == TRIES:
                     closed = {"status": "EXHAUSTED", "closed_at": NOW}
         if closed["status"] == "EXHAUSTED":
             log.error("event_exhausted", **told)
         ours = {"_id": row["_id"], "status": {"$in": list(OPEN)}, "token": token}
         with translated():
-            await self._rows.update_one(ours, [{"$set": {**closed, "token": None, "locked_until": None}}])
+            await self._deliveries.rows().update_one(ours, [{"$set": {**closed, "token": None, "locked_until": None}}])
 
     async def close(self, delivery_id: str) -> None:
         """What another process has done with an event that was passed on to it."""
         done = {"status": "DELIVERED", "closed_at": NOW, "token": None, "locked_until": None}
         with translated():
-            await self._rows.update_one({"_id": delivery_id, "status": {"$in": list(OPEN)}}, [{"$set": done}])
-
-    @property
-    def _rows(self) -> Any:
-        return self._deliveries.get_pymongo_collection()
+            still_open = {"_id": delivery_id, "status": {"$in": list(OPEN)}}
+            await self._deliveries.rows().update_one(still_open, [{"$set": done}])
 
 
 def delivery_id(event_id: str, subscriber: str) -> str:
@@ -203,10 +199,10 @@ def delivery_id(event_id: str, subscriber: str) -> str:
 
 def _passed_on(tries: int) -> Row:
     """Open still, and no try of ours; after a week nobody will close it."""
-    given_up = {"$lt": ["$event.at", {"$subtract": [NOW, GIVEN_UP_S * 1000]}]}
+    given_up = {"$lt": ["$event.at", later(-GIVEN_UP_S)]}
     return {
         "status": {"$cond": [given_up, "EXHAUSTED", "PENDING"]},
         "closed_at": {"$cond": [given_up, NOW, None]},
-        "next_attempt_at": {"$add": [NOW, AGAIN_S * 1000]},
+        "next_attempt_at": later(AGAIN_S),
         "tries": tries - 1,
     }

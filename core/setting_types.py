@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Annotated
@@ -90,6 +91,25 @@ def _schedule(value: tuple[float, ...]) -> tuple[float, ...]:
     return value
 
 
+def _server_url(*schemes: str) -> AfterValidator:
+    """A secret URL; without `schemes` any will do."""
+    begins = " or ".join(f"{scheme}://" for scheme in schemes) or "the name of a transport, such as amqp://"
+    shape = re.compile(rf"({'|'.join(map(re.escape, schemes)) or '[a-z][a-z0-9+]*'})://.*", re.DOTALL)
+
+    def validate(value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not shape.fullmatch(value.get_secret_value()):
+            raise ValueError(f"must be a URL that begins with {begins}")
+        return value
+
+    return AfterValidator(validate)
+
+
+def server_of(url: str) -> str:
+    """A URL as far as it may be shown: without user, password, path and query."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest.rpartition('@')[2])[0]}"
+
+
 def parts_of(secret: SecretStr | None) -> tuple[str, ...]:
     """The entries of a secret comma list."""
     return tuple(part.strip() for part in secret.get_secret_value().split(",")) if secret else ()
@@ -101,6 +121,9 @@ Origins = Annotated[
 ]
 Networks = Annotated[CommaList, _each(ip_network, "a comma list of networks such as 10.0.0.0/8")]
 Schedule = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split), AfterValidator(_schedule)]
+MongoUrl = Annotated[SecretStr | None, _server_url("mongodb", "mongodb+srv")]
+RedisUrl = Annotated[SecretStr | None, _server_url("redis", "rediss")]
+BrokerUrl = Annotated[SecretStr | None, _server_url()]
 HttpUrl = Annotated[str | None, AfterValidator(_http_url)]
 NamedUrls = Annotated[dict[str, str], NoDecode, BeforeValidator(_json), AfterValidator(_named_urls)]
 Roots = Annotated[

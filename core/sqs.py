@@ -31,12 +31,12 @@ class SqsWakeUps:
         self._queue_url, self._dropped, self._now = queue_url, dropped, now
         self._closed_until = 0.0
 
-    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str) -> None:
+    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "") -> None:
         """`queue` is Celery's; here one queue wakes all."""
         if self._now() < self._closed_until:
             self._dropped()
             return
-        body = json.dumps({"task": task, "args": args, "request_id": request_id})
+        body = json.dumps({"task": task, "args": args, "request_id": request_id, "trace": trace})
         try:
             self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body)
         except (BotoCoreError, ClientError) as error:

@@ -15,10 +15,7 @@ def read_json(raw: bytes) -> Any:
         value = json.loads(
             raw.decode("utf-8"), object_pairs_hook=no_duplicates, parse_constant=_refuse, parse_float=_finite
         )
-    except (
-        ValueError,
-        RecursionError,
-    ) as cause:  # UnicodeDecodeError and the limit on digits are ValueErrors
+    except (ValueError, RecursionError) as cause:  # UnicodeDecodeError and the limit on digits are ValueErrors
         raise Malformed("The body is not valid JSON.") from cause
     _check(value)
     return value

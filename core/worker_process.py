@@ -9,14 +9,14 @@ from typing import Any
 import structlog
 from celery import Celery
 
-from core import metrics
-from core.http.request_context import bind_request_id
+from core import metrics, tracing
+from core.errors import AppError
+from core.exits import CHILD_NOT_STARTED
+from core.telemetry import flush
 
 Work = Callable[..., Coroutine[Any, Any, None]]  # given the container and what the message says
 
 log = structlog.get_logger("worker")
-
-EXIT_NOT_STARTED = 70  # EX_SOFTWARE; the pool starts another child
 
 
 class WorkerProcess:
@@ -38,7 +38,8 @@ class WorkerProcess:
             self._container = self._runner.run(self._stack.enter_async_context(self._enter()))
         except BaseException:  # Celery swallows what its signal handlers raise
             log.exception("worker_not_started")
-            os._exit(EXIT_NOT_STARTED)
+            flush()
+            os._exit(CHILD_NOT_STARTED)
 
     def stop(self) -> None:
         if self._runner is not None:
@@ -48,22 +49,32 @@ class WorkerProcess:
     def register(self, celery: Celery, name: str, work: Work) -> None:
         """A task that runs it here."""
 
-        @celery.task(name=name, bind=True)
+        # What it throws is told below; Celery would say it again, outside of its trace.
+        @celery.task(name=name, bind=True, throws=(Exception,))
         def run(task: Any, *args: Any) -> None:
             self.run(lambda container: work(container, *args), task)
 
     def run(self, work: Callable[[Any], Coroutine[Any, Any, None]], task: Any) -> None:
-        """One task, with the request id of whoever asked for it."""
+        """One task, in the trace of whoever asked for it."""
         assert self._runner is not None, "start() comes first"
 
-        async def with_context() -> None:
-            bind_request_id((task.request.headers or {}).get("request_id") or getattr(task.request, "request_id", None))
-            outcome = "failed"
-            try:
-                await work(self._container)
-                outcome = "ok"
-            finally:
-                metrics.tasks.labels(task.name, outcome).inc()
-                await self._after(self._container)
+        def header(name: str) -> str | None:
+            return (task.request.headers or {}).get(name) or getattr(task.request, name, None)
 
-        self._runner.run(with_context())
+        async def traced() -> None:
+            with tracing.work(task.name, header("trace") or "", header("request_id")):
+                outcome = "failed"
+                try:
+                    await work(self._container)
+                    outcome = "ok"
+                except AppError as error:
+                    log.warning("task_failed", task=task.name, error=error.code)
+                    raise
+                except Exception:
+                    log.exception("task_failed", task=task.name)
+                    raise
+                finally:
+                    metrics.tasks.labels(task.name, outcome).inc()
+                    await self._after(self._container)
+
+        self._runner.run(traced())

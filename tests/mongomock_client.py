@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import mongomock
+from bson import CodecOptions
 from mongomock_motor import AsyncMongoMockClient
 from pymongo import InsertOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
@@ -65,6 +66,11 @@ class _Listed:
 class _Collection:
     def __init__(self, collection: Any) -> None:
         self._collection = collection
+
+    codec_options: Any = CodecOptions()
+
+    def with_options(self, **_: Any) -> "_Collection":
+        return self
 
     def find(self, *args: Any, **options: Any) -> "_Cursor":
         return _Cursor(self._collection.find(*args, **options))

@@ -12,6 +12,7 @@ from app.documents.domain.run_policy import RunPolicy
 from core.clock import Clock
 from core.events import OutboxEvent, event_id
 from core.mongo import to_model
+from core.tracing import carried
 
 
 class RunsTwin:
@@ -34,6 +35,7 @@ class RunsTwin:
                     "processor": processor,
                     "options": options,
                     "request_id": request_id,
+                    "trace": carried(),
                     "command_id": command_id,
                     "error": None,
                     "result": None,

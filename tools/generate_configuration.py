@@ -25,6 +25,7 @@ GROUPS = {
 DEFAULTS = {
     "mongo_url": "embedded replica set",
     "redis_url": "embedded",
+    "broker_url": "`REDIS_URL`",
     "s3_endpoint_url": "embedded server",
     "s3_public_endpoint_url": "`S3_ENDPOINT_URL`",
     "aws_access_key_id": "that of the embedded server",

@@ -36,7 +36,7 @@ class DocumentsContainer(containers.DeclarativeContainer):
     clock: providers.Dependency[Any] = providers.Dependency()
     files: providers.Dependency[Any] = providers.Dependency()
     wake_ups: providers.Dependency[Any] = providers.Dependency()
-    redis: providers.Dependency[Any] = providers.Dependency()
+    broker: providers.Dependency[Any] = providers.Dependency()
     stopping: providers.Dependency[Any] = providers.Dependency()
     folders: providers.Dependency[Any] = providers.Dependency()
     fingerprint_secrets: providers.Dependency[Any] = providers.Dependency()
@@ -52,36 +52,26 @@ class DocumentsContainer(containers.DeclarativeContainer):
     idempotency_keys = providers.Singleton(MongoIdempotencyKeys, DocumentKeyRecord)
     idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
     registry = providers.Singleton(load_processors)
-    queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry, redis)
+    queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry, broker)
     runner = providers.Singleton(ChildProcessRunner, registry)
     upload_gate = providers.Singleton(
-        UploadGate,
-        settings.provided.upload_concurrency,
-        settings.provided.upload_wait_seconds,
+        UploadGate, settings.provided.upload_concurrency, settings.provided.upload_wait_seconds
     )
     begin_gate = providers.Singleton(UploadGate, BEGINNINGS, settings.provided.upload_wait_seconds)
     complete_gate = providers.Singleton(
-        UploadGate,
-        settings.provided.upload_concurrency,
-        settings.provided.upload_wait_seconds,
+        UploadGate, settings.provided.upload_concurrency, settings.provided.upload_wait_seconds
     )
 
     subscribers = providers.Object(())  # modules that listen: their container's business
     relay = providers.Singleton(Relay, DocumentRecord, DocumentDeliveryRecord, subscribers)
 
-    library = providers.Factory(Library, documents, runs, files, folders, clock)
+    library = providers.Singleton(Library, documents, runs, files, folders, clock)
     direct_uploads = providers.Singleton(MongoDirectUploads)
     uploads = providers.Singleton(
-        Uploads,
-        direct_uploads,
-        documents,
-        files,
-        folders,
-        providers.Singleton(StoredFileScan),
-        settings.provided.max_upload_bytes,
-        clock,
-    )
-    processing = providers.Factory(Processing, documents, runs, queue, files, registry, stopping)
+        Uploads, direct_uploads, documents, files, folders, providers.Singleton(StoredFileScan),
+        settings.provided.max_upload_bytes, clock,
+    )  # fmt: skip
+    processing = providers.Singleton(Processing, documents, runs, queue, files, registry, stopping)
     inspection = providers.Factory(Inspection, documents, direct_uploads, files, clock)
     upkeep = providers.Factory(Upkeep, documents, runs, queue, files)
     attempts = providers.Singleton(

@@ -19,12 +19,8 @@ from core.config import Settings
 from core.http.idempotency import Idempotency
 from core.idempotency import MongoIdempotencyKeys
 from core.relay import Relay
-from core.security.signing import signing_key
+from core.security.signing import signing_keys
 from core.setting_types import parts_of
-
-
-def _signing_keys(settings: Settings) -> tuple[bytes, ...]:
-    return tuple(signing_key(secret) for secret in parts_of(settings.scan_signing_secret))
 
 
 def _orders(
@@ -49,21 +45,15 @@ class FoldersContainer(containers.DeclarativeContainer):
     folders = providers.Singleton(MongoFolders)
     idempotency_keys = providers.Singleton(MongoIdempotencyKeys, FolderKeyRecord)
     idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
-    service = providers.Factory(FolderService, folders, contents, clock, sources)
+    service = providers.Singleton(FolderService, folders, contents, clock, sources)
 
     subscribers = providers.Object(())  # modules that listen: their container's business
     relay = providers.Singleton(Relay, SyncRecord, FolderDeliveryRecord, subscribers)
     scans_here: providers.Provider[Any] = providers.Object(None)  # how to get the scan service of this process
-    signing_keys = providers.Singleton(_signing_keys, settings)
+    signing_keys = providers.Singleton(signing_keys, settings.provided.scan_signing_secret)
     scan_orders = providers.Singleton(_orders, scans_here, settings, signing_keys, clock)
     syncs = providers.Singleton(
-        SyncService,
-        providers.Singleton(MongoSyncs),
-        folders,
-        scanned,
-        scan_orders,
-        providers.Singleton(CelerySyncQueue, wake_ups),
-        relay,
-        clock,
-    )
+        SyncService, providers.Singleton(MongoSyncs), folders, scanned, scan_orders,
+        providers.Singleton(CelerySyncQueue, wake_ups), relay, clock,
+    )  # fmt: skip
     callbacks = providers.Singleton(ScanCallbacks, syncs, signing_keys, clock)

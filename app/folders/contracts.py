@@ -1,7 +1,7 @@
 """What other modules may know of folders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Protocol
 
 
@@ -48,12 +48,7 @@ class ScanCounts:
     missing: int = 0
 
     def __add__(self, other: "ScanCounts") -> "ScanCounts":
-        return ScanCounts(
-            self.seen + other.seen,
-            self.created + other.created,
-            self.updated + other.updated,
-            self.missing + other.missing,
-        )
+        return ScanCounts(*map(int.__add__, astuple(self), astuple(other)))
 
 
 class ScannedDocuments(Protocol):

@@ -1,6 +1,5 @@
 """Wiring of the inventory module."""
 
-from collections.abc import Callable
 from typing import Any
 
 from dependency_injector import containers, providers
@@ -16,9 +15,9 @@ from app.inventory.application.products import KnownProducts
 from app.inventory.application.reserving import ReservationService
 from app.inventory.application.stocks import StockService
 from app.inventory.domain.ports import ProductCatalog
-from app.products.contracts import ARCHIVED, CREATED, UPDATED, ProductViews
+from app.products.contracts import PRODUCT_EVENTS, ProductViews
 from core.config import Settings
-from core.events import OutboxEvent, Subscriber
+from core.events import Subscriber
 from core.http.idempotency import Idempotency
 from core.idempotency import MongoIdempotencyKeys
 from core.relay import Relay
@@ -30,13 +29,6 @@ def _catalog(settings: Settings, views: ProductViews) -> ProductCatalog:
     if settings.has_any("products") or settings.products_url is None:
         return LocalProductCatalog(views)
     return HttpProductCatalog(settings.products_url, parts_of(settings.products_api_key))
-
-
-def _subscriber(products: Callable[[], KnownProducts]) -> Subscriber:
-    async def handle(event: OutboxEvent) -> None:
-        await products().handle(event)  # only now: subscribers are joined before anything else is built
-
-    return Subscriber("inventory", frozenset({CREATED, UPDATED, ARCHIVED}), handle)
 
 
 class InventoryContainer(containers.DeclarativeContainer):
@@ -57,7 +49,7 @@ class InventoryContainer(containers.DeclarativeContainer):
     snapshots = providers.Singleton(MongoProductSnapshots)
     catalog = providers.Singleton(_catalog, settings, views)
     products = providers.Singleton(KnownProducts, catalog, snapshots, stock, clock)
-    subscriber = providers.Singleton(_subscriber, products.provider)
+    subscriber = providers.Singleton(Subscriber.made_when_told, "inventory", PRODUCT_EVENTS, products.provider)
     background = providers.Factory(beside_requests, catalog, products, role)
 
     changes = providers.Singleton(Changes, reservations)

@@ -3,27 +3,23 @@
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from core.paging import Page, Position
+from core.values import Value
 
 ProductStatus = Literal["active", "archived"]
 CREATED, UPDATED, ARCHIVED = "product.created", "product.updated", "product.archived"  # data: the whole public view
+PRODUCT_EVENTS = frozenset({CREATED, UPDATED, ARCHIVED})
 
 
-class Price(BaseModel):
+class Price(Value):
     """Exact: as many decimals as the currency has."""
-
-    model_config = ConfigDict(frozen=True)
 
     amount: Decimal
     currency: str
 
 
-class ProductView(BaseModel):
+class ProductView(Value):
     """A product as others see it; a higher version is a newer state."""
-
-    model_config = ConfigDict(frozen=True)
 
     product_id: str
     sku: str

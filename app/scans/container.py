@@ -1,6 +1,7 @@
 """Wiring of the scans module."""
 
 import random
+from functools import partial
 from typing import Any
 
 from dependency_injector import containers, providers
@@ -13,17 +14,11 @@ from app.scans.application.lister import Lister
 from app.scans.application.ordering import Ordering
 from app.scans.application.sender import Sender
 from core.http.idempotency import Idempotency
-from core.http.request_context import current_request_id
 from core.idempotency import MongoIdempotencyKeys
 from core.security.egress import EgressClient, system_resolver
-from core.security.signing import signing_key
+from core.security.signing import signing_keys
 from core.setting_types import parts_of
-
-JITTER = 0.2
-
-
-def _spread() -> float:
-    return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 – spreads load, guards nothing
+from core.tracing import current_request_id
 
 
 class ScansContainer(containers.DeclarativeContainer):
@@ -42,9 +37,7 @@ class ScansContainer(containers.DeclarativeContainer):
     queue = providers.Singleton(CeleryScanQueue, wake_ups)
     idempotency_keys = providers.Singleton(MongoIdempotencyKeys, ScanKeyRecord)
     idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
-    signing_keys = providers.Callable(
-        lambda settings: tuple(signing_key(secret) for secret in parts_of(settings.scan_signing_secret)), settings
-    )
+    signing_keys = providers.Callable(signing_keys, settings.provided.scan_signing_secret)
     egress = providers.Singleton(
         lambda settings: EgressClient(
             system_resolver, origins=[*origins(settings.scan_callbacks), *settings.egress_allowed_origins]
@@ -52,18 +45,13 @@ class ScansContainer(containers.DeclarativeContainer):
         settings,
     )
     callbacks = providers.Singleton(
-        RegisteredCallbacks,
-        settings.provided.scan_callbacks,
-        egress,
-        receiver,
-        signing_keys,
-        providers.Callable(lambda settings: parts_of(settings.private_tokens), settings),
-        clock,
-    )
+        RegisteredCallbacks, settings.provided.scan_callbacks, egress, receiver, signing_keys,
+        providers.Callable(parts_of, settings.provided.private_tokens), clock,
+    )  # fmt: skip
 
     service = providers.Factory(Ordering, scans, callbacks, sources, queue, clock, providers.Object(current_request_id))
     lister = providers.Factory(Lister, scans, files, queue, clock, settings.provided.processing_lease_seconds)
     sender = providers.Factory(
         Sender, scans, outgoing, callbacks, queue, clock, settings.provided.webhook_retry_schedule,
-        providers.Object(_spread),
+        providers.Object(partial(random.uniform, 0.8, 1.2)),
     )  # fmt: skip

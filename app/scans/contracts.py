@@ -4,24 +4,20 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from core.values import Value
 
 ScanStatus = Literal["PENDING", "RUNNING", "COMPLETED", "FAILED"]
 ScanErrorCode = Literal["source_unreadable", "callback_failed", "worker_lost"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class ScanFolder(_Frozen):
+class ScanFolder(Value):
     """A folder of the host and where its objects lie: `s3://bucket/prefix/`."""
 
     folder_id: str
     source: str
 
 
-class ScanOrder(_Frozen):
+class ScanOrder(Value):
     """`callback` is a registered name; a `callback_url` counts in its place."""
 
     user_id: str
@@ -31,14 +27,14 @@ class ScanOrder(_Frozen):
     correlation_id: str | None = None
 
 
-class ScanError(_Frozen):
+class ScanError(Value):
     """Why a scan failed, for programs and for people."""
 
     code: ScanErrorCode
     detail: str
 
 
-class ScanState(_Frozen):
+class ScanState(Value):
     """How far a scan is: `folders_done` counts failed folders too, `batches_delivered` not the completion marker."""
 
     scan_id: str
@@ -67,5 +63,8 @@ class ScanService(Protocol):
 class CallbackReceiver(Protocol):
     """Needed by scans where no `default` is registered. Implemented by folders in the same process."""
 
-    async def receive(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """Takes one message as it would come over HTTP: names in lower case. Raises an AppError when it is refused."""
+    async def receive(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Takes one message as it would come over HTTP: names in lower case; whether it was here before.
+
+        Raises an AppError when it is refused.
+        """

@@ -19,7 +19,7 @@ from core.idempotency import MongoIdempotencyKeys
 class UsersContainer(containers.DeclarativeContainer):
     settings: providers.Dependency[Any] = providers.Dependency()
     clock: providers.Dependency[Any] = providers.Dependency()
-    redis: providers.Dependency[Any] = providers.Dependency()
+    redis_commands: providers.Dependency[Any] = providers.Dependency()
     passwords: providers.Dependency[Any] = providers.Dependency()
     token_codec: providers.Dependency[Any] = providers.Dependency()
     fingerprint_secrets: providers.Dependency[Any] = providers.Dependency()
@@ -27,7 +27,7 @@ class UsersContainer(containers.DeclarativeContainer):
 
     users = providers.Singleton(MongoUsers)
     sessions = providers.Singleton(MongoSessions)
-    session_cache = providers.Singleton(RedisSessionCache, redis)
+    session_cache = providers.Singleton(RedisSessionCache, redis_commands)
     idempotency_keys = providers.Singleton(MongoIdempotencyKeys, UserKeyRecord)
     idempotency = providers.Singleton(Idempotency, idempotency_keys, fingerprint_secrets)
     life = providers.Singleton(

@@ -1,7 +1,6 @@
 """Wiring of the webhooks module."""
 
 import random
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,19 +14,10 @@ from app.webhooks.application.dispatch import Dispatch
 from app.webhooks.application.fan_out import FanOut
 from app.webhooks.application.service import WebhookService
 from app.webhooks.domain.events import FIELDS
-from core.events import OutboxEvent, Subscriber
+from core.events import Subscriber
 from core.http.idempotency import Idempotency
 from core.idempotency import MongoIdempotencyKeys
 from core.security.secret_box import SecretBox
-
-
-def _subscriber(fan_out: Callable[[], FanOut]) -> Subscriber:
-    """Asked for while the container is put together: what it needs is made with the first event."""
-
-    async def handle(event: OutboxEvent) -> None:
-        await fan_out().handle(event)
-
-    return Subscriber("webhooks", frozenset(FIELDS), handle)
 
 
 class WebhooksContainer(containers.DeclarativeContainer):
@@ -49,14 +39,8 @@ class WebhooksContainer(containers.DeclarativeContainer):
 
     service = providers.Factory(WebhookService, webhooks, deliveries, secrets, outbound, queue, clock)
     dispatch = providers.Factory(
-        Dispatch,
-        webhooks,
-        deliveries,
-        outbound,
-        queue,
-        clock,
-        settings.provided.webhook_retry_schedule,
+        Dispatch, webhooks, deliveries, outbound, queue, clock, settings.provided.webhook_retry_schedule,
         providers.Object(partial(random.uniform, 0.8, 1.2)),
-    )
+    )  # fmt: skip
     fan_out = providers.Singleton(FanOut, webhooks, deliveries, queue)
-    subscriber = providers.Singleton(_subscriber, fan_out.provider)
+    subscriber = providers.Singleton(Subscriber.made_when_told, "webhooks", frozenset(FIELDS), fan_out.provider)

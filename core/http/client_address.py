@@ -1,6 +1,7 @@
 """Where a request comes from. Only proxies that the operator named are believed about others."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from starlette.types import Scope
@@ -34,11 +35,13 @@ class ClientAddress:
         return any(address in network for network in self._trusted)
 
 
+@lru_cache(4096)
 def network_of(address: Address) -> str:
     """What counts as one client: an IPv4 address, or the /64 that an IPv6 host chooses from as it likes."""
     return str(ip_network((address, 64 if address.version == 6 else 32), strict=False))
 
 
+@lru_cache(4096)
 def _parsed(text: str) -> Address | None:
     try:
         address = ip_address(text)

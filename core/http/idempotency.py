@@ -4,11 +4,10 @@ An endpoint says what makes two requests the same and what there is to do: `retu
 is given the id of the command (None without the header), and names after it what it creates (`core.ids.id_for`).
 """
 
-import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from core.errors import AppError, Conflict, Invalid, Malformed, Unavailable
 from core.idempotency import LEASE_S, Answer, IdempotencyKeys
 from core.ids import new_id
+from core.renewing import renewed
 from core.security.secret_box import SecretBox
 
 M = TypeVar("M", bound=BaseModel)
@@ -51,7 +51,7 @@ class Idempotency:
     """What all requests of a module share: where keys lie, and the secrets of what is kept (the first writes)."""
 
     def __init__(self, keys: IdempotencyKeys, secrets: Sequence[bytes], *, renew_every_s: float = LEASE_S / 3) -> None:
-        self.keys, self._secrets, self._renew_every_s = keys, tuple(secrets), renew_every_s
+        self.keys, self._secrets, self.renew_every_s = keys, tuple(secrets), renew_every_s
         self._box = SecretBox([hmac.digest(secret, b"answers", "sha256") for secret in secrets])
 
     def fingerprints(self, parts: object) -> list[str]:
@@ -65,23 +65,6 @@ class Idempotency:
 
     def opened(self, answer: Answer, key: str) -> Answer:
         return answer.model_copy(update={"body": self._box.open(answer.body, key).decode()})
-
-    @asynccontextmanager
-    async def held(self, key: str, holder: str) -> AsyncIterator[None]:
-        """Renews the lease meanwhile."""
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(self._renew_every_s)
-                with suppress(Unavailable):
-                    await self.keys.renew(key, holder)
-
-        task = asyncio.create_task(renew())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
 
 class Once:
@@ -111,7 +94,7 @@ class Once:
         if claim.holder != me:
             raise IdempotencyInProgress
         try:
-            async with shared.held(row, me):
+            async with renewed(shared.renew_every_s, lambda: shared.keys.renew(row, me)):
                 body = await act(claim.command_id)
         except Exception as error:
             first = claim.command_id == me

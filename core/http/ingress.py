@@ -5,9 +5,12 @@ An ASGI middleware, because FastAPI reads the whole body before the first depend
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,6 +28,7 @@ from core.errors import (
     Unauthenticated,
 )
 from core.http.client_address import ClientAddress, network_of
+from core.http.principal import Principal
 from core.http.receiving import AnswerDeadline, Arrival, Deadlines
 from core.http.route_table import Operation, RouteTable, Rule
 from core.security.ratelimit import Limiter, Rate
@@ -32,13 +36,15 @@ from core.security.ratelimit import Limiter, Rate
 MAX_HEADERS, MAX_HEADER_BYTES, MAX_URI_BYTES = 100, 16_384, 8_192
 VERSION_PREFIX = "/v1"
 MAX_WAITING = 200
-MAX_AT_THE_DOOR = 64
 HEADER_OF = {"bearer": b"authorization", "api_key": b"x-api-key", "private_token": b"private-token"}
 # Those who watch over the service are answered when nobody else is, whatever name they call it by.
 HEALTH, WATCHERS = "/health", frozenset({"/health", "/health/ready", "/metrics"})
 
+REFUSALS = (AppError, RequestValidationError)
+
 Headers = list[tuple[bytes, bytes]]
-Authenticate = Callable[[Headers], Awaitable[object]]
+Identify = Callable[[Headers], Principal]  # each raises Unauthenticated
+Confirm = Callable[[Principal], Awaitable[None]]
 
 
 class Places:
@@ -46,6 +52,12 @@ class Places:
 
     def __init__(self, working: int, waiting: int) -> None:
         self._free = {"working": working, "waiting": waiting}
+        self.working = working
+
+    @property
+    def taken(self) -> int:
+        """By requests that do not just wait."""
+        return self.working - self._free["working"]
 
     def has(self, kind: str) -> bool:
         return self._free[kind] > 0
@@ -85,7 +97,8 @@ class Ingress:
         app: ASGIApp,
         *,
         table: RouteTable,
-        authenticators: Mapping[str, Authenticate],
+        identify: Mapping[str, Identify],
+        confirm: Confirm,
         limit: GeneralLimit,
         render: Callable[[BaseException], Response],
         max_in_flight: int = 2048,
@@ -93,10 +106,10 @@ class Ingress:
         allowed_hosts: Sequence[str] = (),
         deadlines: Deadlines | None = None,
     ) -> None:
-        self.app, self.table, self.authenticators, self.limit, self.render = app, table, authenticators, limit, render
+        """`identify`: by scheme, from the headers alone; `confirm`: whether a person is still signed in."""
+        self.app, self.table, self.limit, self.render = app, table, limit, render
+        self.identify, self.confirm = identify, confirm
         self.places = Places(max_in_flight, MAX_WAITING)
-        # A thousand questions at a time would each wait behind the others until its time-out.
-        self.door = asyncio.Semaphore(MAX_AT_THE_DOOR)
         self.client_address = ClientAddress(trusted_proxies)
         self.allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
         self.deadlines = deadlines or Deadlines()
@@ -107,7 +120,7 @@ class Ingress:
             return
         try:
             await self._enter(scope, receive, send)
-        except AppError as refusal:  # answered here, inside of CORS, so that browsers may read it
+        except REFUSALS as refusal:  # answered here, inside of CORS, so that browsers may read it
             await self.render(refusal)(scope, receive, send)
 
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,11 +132,11 @@ class Ingress:
         _check_shape(scope, headers)
         if path not in WATCHERS:
             self._check_host(headers)
-        rule = self.table.find(path)
+        rule, parameters = self.table.find(path)
         operation = rule.operations.get(method) if rule else None
         _check_length(headers, operation or Operation())
         scope["state"]["network"] = network_of(self.client_address.of(scope))
-        inner = {**scope, "path": path, "raw_path": path.encode(), "method": method}
+        inner = {**scope, "path": path, "raw_path": path.encode(), "method": method, "path_params": parameters}
         if path == HEALTH:
             await self._pass(operation, rule, inner, receive, send)
             return
@@ -139,8 +152,7 @@ class Ingress:
     async def _pass(
         self, operation: Operation | None, rule: Rule | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        async with nullcontext() if scope["path"] in WATCHERS else self.door:
-            operation = await self._identified(operation, rule, scope)
+        operation = await self._admitted(operation, rule, scope)
         _check_parameters(scope["query_string"], operation)
         deadlines = self.deadlines
         seconds: float | None = deadlines.waiting_answer_s if operation.may_wait else deadlines.answer_s
@@ -150,14 +162,18 @@ class Ingress:
         answer = AnswerDeadline(seconds, arrival, send)
         try:
             async with answer:
-                await self.app(scope, answer.receive, answer.send)
-        except AppError as error:
+                if operation.direct is None:
+                    await self.app(scope, answer.receive, answer.send)
+                else:
+                    response = await operation.direct(Request(scope, answer.receive))
+                    await response(scope, answer.receive, answer.send)
+        except REFUSALS as error:
             if answer.has_begun:  # too late for another one: the connection is closed
                 raise RuntimeError("failed while answering") from error
             raise
 
-    async def _identified(self, operation: Operation | None, rule: Rule | None, scope: Scope) -> Operation:
-        """Who asks, charged for it: a principal, or the network of those who cannot say."""
+    async def _admitted(self, operation: Operation | None, rule: Rule | None, scope: Scope) -> Operation:
+        """Who asks is charged for it: a principal, or the network of those who cannot say."""
         state, path = scope["state"], scope["path"]
         try:
             if rule is None:
@@ -166,23 +182,34 @@ class Ingress:
             if operation is None:
                 raise MethodNotAllowed(rule.allowed)
             if operation.credentials:
-                state["principal"] = await self._authenticated(operation.credentials, scope["headers"])
+                await self._admit_principal(self._principal(operation.credentials, scope["headers"]), state)
         except (NotFound, MethodNotAllowed, Unauthenticated):
             await self.limit.charge("network", state["network"])
             raise
-        principal = state.get("principal")
-        if principal is not None:
-            await self.limit.charge("principal", principal.id)
-        elif path not in WATCHERS:
+        if not operation.credentials and path not in WATCHERS:
             await self.limit.charge("network", state["network"])
         return operation
 
-    async def _authenticated(self, credentials: Sequence[str], headers: Headers) -> object:
+    def _principal(self, credentials: Sequence[str], headers: Headers) -> Principal:
         """By the credential that was sent; where several will do and none was, the first is asked for."""
         sent = [name for name in credentials if any(header == HEADER_OF[name] for header, _ in headers)]
         if len(sent) > 1:
             raise Malformed("Send one credential.")
-        return await self.authenticators[(sent or credentials)[0]](headers)
+        return self.identify[(sent or credentials)[0]](headers)
+
+    async def _admit_principal(self, principal: Principal, state: dict[str, Any]) -> None:
+        charge = self.limit.charge("principal", principal.id)
+        if principal.kind == "service":
+            state["principal"] = principal
+            await charge
+            return
+        # At the same time, so that both questions go to Redis in one round trip.
+        ended, refused = await asyncio.gather(self.confirm(principal), charge, return_exceptions=True)
+        if ended is not None:
+            raise ended
+        state["principal"] = principal
+        if refused is not None:
+            raise refused
 
     def _check_host(self, headers: Headers) -> None:
         if not self.allowed_hosts:

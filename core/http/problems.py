@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from core import errors
 from core.errors import AppError
-from core.http.request_context import current_request_id
+from core.tracing import current_request_id
 
 STATUS: Mapping[type[AppError], int] = {
     errors.NotFound: 404,

@@ -21,19 +21,30 @@ class _Reader(HttpToolsProtocol):
 
 
 class PatientProtocol(asyncio.BufferedProtocol):
-    """Whoever waits for a place costs the head of his request and a little more, not what a socket can hold."""
+    """Whoever waits for a place costs the head of his request and a little more, not what a socket can hold.
+
+    It has uvicorn's protocol and is none: uvloop hands no buffer to what is an `asyncio.Protocol`.
+    """
 
     _buffer = memoryview(bytearray(BODY_BYTES))  # for all connections: it is emptied before the next one reads
 
     def __init__(self, **options: Any) -> None:
         self._reader = _Reader(**options)
-        self.connection_lost = self._reader.connection_lost  # type: ignore[method-assign]
-        self.eof_received = self._reader.eof_received  # type: ignore[method-assign]
-        self.pause_writing = self._reader.pause_writing  # type: ignore[method-assign]
-        self.resume_writing = self._reader.resume_writing  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._reader.connection_made(transport)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reader.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        self._reader.eof_received()
+
+    def pause_writing(self) -> None:
+        self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._reader.resume_writing()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer if self._reader.is_in_body else self._buffer[:HEAD_BYTES]

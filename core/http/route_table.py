@@ -12,6 +12,7 @@ from fastapi.dependencies.models import Dependant
 from starlette.routing import BaseRoute, Mount, Route, compile_path
 
 from core.config import Settings
+from core.http.direct import Direct, direct
 from core.http.routes import StrictRoute
 
 BODYLESS_BYTES, JSON_BYTES = 65_536, 1_048_576
@@ -25,6 +26,7 @@ class Operation:
     body_limit: int = BODYLESS_BYTES
     parameters: frozenset[str] = frozenset()  # of the query
     takes_files: bool = False
+    direct: Direct | None = None
 
     @property
     def may_wait(self) -> bool:
@@ -59,9 +61,12 @@ class RouteTable:
         for rule in merged.values():
             self._by_segment.setdefault(_first_segment(rule.template), []).append(rule)
 
-    def find(self, path: str) -> Rule | None:
-        rules = self._by_segment.get(_first_segment(path), ())
-        return next((rule for rule in rules if rule.pattern.fullmatch(path)), None)
+    def find(self, path: str) -> tuple[Rule | None, Mapping[str, str]]:
+        """With the parameters in the path."""
+        for rule in self._by_segment.get(_first_segment(path), ()):
+            if match := rule.pattern.fullmatch(path):
+                return rule, match.groupdict()
+        return None, {}
 
 
 def _rule(route: BaseRoute, settings: Settings) -> Rule:
@@ -70,9 +75,9 @@ def _rule(route: BaseRoute, settings: Settings) -> Rule:
         return Rule(template, compile_path(template)[0], {"GET": Operation()})
     if isinstance(route, StrictRoute):
         credentials, limit, takes_files = route.credentials, route.body_limit(settings), route.takes_files
-        parameters = frozenset(_query_parameters(route.dependant))
+        parameters, answer = frozenset(_query_parameters(route.dependant)), direct(route)
     elif isinstance(route, Route) and not route.include_in_schema:  # the pages about the API itself
-        credentials, limit, takes_files, parameters = (), None, False, frozenset()
+        credentials, limit, takes_files, parameters, answer = (), None, False, frozenset(), None
     else:
         raise TypeError(f"{route!r} does not say who may call it")
     operations = {
@@ -81,6 +86,7 @@ def _rule(route: BaseRoute, settings: Settings) -> Rule:
             limit or (JSON_BYTES if method in {"POST", "PUT", "PATCH"} else BODYLESS_BYTES),
             parameters,
             takes_files,
+            answer,
         )
         for method in (route.methods or set()) - {"HEAD"}
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -50,6 +51,7 @@ def system_routes(name: str, version: str, *, docs: bool) -> list[BaseRoute]:
     @router.get("/metrics", response_class=Response)
     async def prometheus(request: Request) -> Response:
         """Metrics in Prometheus' text format."""
+        request.app.state.count_places()
         exposition = await request.app.state.container.measurements().exposition()
         return Response(exposition, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -65,8 +67,10 @@ async def _readiness(container: Any) -> Readiness:
     probes: dict[str, Callable[[], Awaitable[Any]]] = {
         "mongo": lambda: mongo.admin.command("ping"),
         "redis": redis.ping,
-        "broker": container.wake_ups().ping if settings.wake_ups_queue_url else lambda: redis.llen("documents"),
+        "broker": partial(container.broker().waiting, "documents"),
     }
+    if settings.wake_ups_queue_url:
+        probes["broker"] = container.wake_ups().ping
     if settings.needs_storage:
         probes["storage"] = container.files().ping
     probes |= container.neighbours()

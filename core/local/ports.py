@@ -43,7 +43,6 @@ class Ports:
         self._kept = ExitStack()
 
     def close(self) -> None:
-        """Give the ports up."""
         self._kept.close()
 
     def any(self) -> int:

@@ -28,7 +28,6 @@ class LineRelay:
         self._selector.register(reader, selectors.EVENT_READ, bytearray())
 
     def start(self) -> None:
-        """Begin to pass lines on."""
         self._thread.start()
 
     def close(self) -> None:

@@ -22,12 +22,10 @@ class Server(Protocol):
     """One embedded server on 127.0.0.1."""
 
     @property
-    def name(self) -> str:
-        """Of the process and its log."""
+    def name(self) -> str: ...
 
     @property
-    def port(self) -> int:
-        """Where it listens."""
+    def port(self) -> int: ...
 
     def prepare(self) -> Program:
         """Make its folders; the program to start."""
@@ -46,7 +44,6 @@ class MongoServer:
 
     @property
     def url(self) -> str:
-        """Connection string."""
         return f"mongodb://127.0.0.1:{self.port}/?replicaSet=rs0"
 
     @property
@@ -54,7 +51,6 @@ class MongoServer:
         return self.folder.root / "mongo"
 
     def prepare(self) -> Program:
-        """See `Server`."""
         self._data.mkdir(mode=0o700, exist_ok=True)
         command = [find_mongod(self.folder), "--dbpath", str(self._data), "--port", str(self.port)]
         command += ["--bind_ip", "127.0.0.1", "--nounixsocket", "--replSet", "rs0", "--oplogSize", "256"]
@@ -65,7 +61,7 @@ class MongoServer:
         return _program(self.name, command, self.folder, self._data)
 
     def answers(self) -> bool:
-        """See `Server`; initiates the replica set, or moves its member to the port it has now."""
+        """Initiates the replica set, or moves its member to the port it has now."""
         from pymongo import MongoClient
         from pymongo.errors import PyMongoError
 
@@ -111,7 +107,6 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Connection string."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
@@ -119,7 +114,6 @@ class RedisServer:
         return self.folder.root / "redis"
 
     def prepare(self) -> Program:
-        """See `Server`."""
         self._data.mkdir(mode=0o700, exist_ok=True)
         options = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self._data), "save": ""}
         options |= {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
@@ -129,7 +123,6 @@ class RedisServer:
         return _program(self.name, command, self.folder, self._data)
 
     def answers(self) -> bool:
-        """See `Server`."""
         from redis import Redis
         from redis.exceptions import RedisError
 
@@ -156,11 +149,9 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        """Endpoint."""
         return f"http://127.0.0.1:{self.port}"
 
     def prepare(self) -> Program:
-        """See `Server`."""
         data = self.folder.root / "s3"
         data.mkdir(mode=0o700, exist_ok=True)
         minio = find_minio()
@@ -179,22 +170,15 @@ class S3Server:
         if not (data / "meta.db").exists():
             store = ["--storage", "file", "--bucket", objects, "--trash-days", "0"]
             _run([juicefs, "format", *store, meta, "dossier"], data)
-        command = [
-            juicefs,
-            "gateway",
-            "--multi-buckets",
-            "--keep-etag",
-            "--object-meta",
-            "--no-banner",
-            "--no-usage-report",
-        ]
+        command = [juicefs, "gateway", "--multi-buckets", "--keep-etag", "--object-meta"]
+        command += ["--no-banner", "--no-usage-report"]
         # The folder may have been moved since it was formatted, so its place is said again.
         command += ["--bucket", objects, "--backup-meta", "0", "--metrics", "127.0.0.1:0"]
         command += ["--cache-dir", "memory", "--cache-size", "64M", "--buffer-size", "128M"]
         return [*command, meta, f"127.0.0.1:{self.port}"]
 
     def answers(self) -> bool:
-        """See `Server`; makes the bucket."""
+        """Makes the bucket."""
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError

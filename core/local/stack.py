@@ -50,7 +50,6 @@ class Embedded:
     s3_bucket: str = "dossier"
 
     def servers(self, folder: DataFolder, choose_port: Callable[[int, str], int]) -> list[Server]:
-        """The servers, not yet started."""
         servers: list[Server] = []
         if self.mongo:
             servers.append(MongoServer(folder, choose_port(MONGO_PORT, "MongoDB")))
@@ -90,7 +89,6 @@ class LocalServers(Addresses):
         self._processes: dict[str, Popen[bytes]] = {}
 
     def pid(self, name: str) -> int:
-        """Process id of a server."""
         return self._processes[name].pid
 
     def start(self, *names: str) -> None:

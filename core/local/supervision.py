@@ -77,7 +77,6 @@ class ProgramState:
 
     @property
     def is_up(self) -> bool:
-        """Its process runs."""
         return self.state in ("STARTING", "RUNNING", "STOPPING")
 
     @property
@@ -135,7 +134,6 @@ class Supervision:
             time.sleep(0.05)
 
     def states(self) -> dict[str, ProgramState]:
-        """How every program is."""
         states = {}
         for info in self._call("getAllProcessInfo"):
             name, pid = info["name"], info["pid"]

@@ -20,8 +20,8 @@ from httpcore import AsyncNetworkBackend as Wire
 from httpcore import AsyncNetworkStream as Stream
 
 from core.errors import Invalid
-from core.http.request_context import current_request_id
 from core.security.addresses import Url, has_public_name, listed_ok, parse_origin, parse_url, public
+from core.tracing import calling
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]  # raises OSError or UnicodeError where there is no answer
 EgressError = Literal[
@@ -141,8 +141,10 @@ class EgressClient:
             url, listed = self._parsed(text)
             # The same host and port under another scheme is not listed: hence a backend for each attempt.
             backend = PinnedBackend(self._resolve, self._ports, [(url.host, url.port)] if listed else (), self._wire)
-            async with asyncio.timeout(self._total_s):
-                answer = await self._exchange(url, _headers(url, headers), body, backend)
+            with calling("POST", url.host) as call:
+                async with asyncio.timeout(self._total_s):
+                    answer = await self._exchange(url, _headers(url, headers, call.headers), body, backend)
+                call.status = answer.status
         except _EXPECTED as failure:
             answer = EgressAnswer(None, _named(failure, backend is not None and backend.connected))
         return replace(answer, duration_ms=round((time.monotonic() - started) * 1000))
@@ -192,13 +194,11 @@ def _named(failure: Exception, connected: bool) -> EgressError:
     return "tls" if connected and isinstance(failure, httpcore.ConnectError) else "connect"
 
 
-def _headers(url: Url, given: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+def _headers(url: Url, given: Mapping[str, str], traced: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """The caller's; ours cannot be replaced."""
     ours = {"host": url.authority, "user-agent": "Dossier", "accept-encoding": "identity", "connection": "close"}
-    if request_id := current_request_id():
-        ours["x-request-id"] = request_id
     lowered = {name.lower(): value for name, value in given.items()}
-    return [(name.encode(), value.encode()) for name, value in (lowered | ours).items()]
+    return [(name.encode(), value.encode()) for name, value in {**lowered, **ours, **traced}.items()]
 
 
 def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> int | None:

@@ -4,17 +4,17 @@ A bucket is one number: the time at which it will be empty again (TAT). Taking m
 more than `burst` intervals ahead is refused, and changes nothing.
 """
 
-import asyncio
 import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from core.redis import Commands, Script
 
 T = TypeVar("T")
 
@@ -22,9 +22,8 @@ SECOND_US = 1_000_000
 KNOWN_S, KNOWN_MAX = 30 * 24 * 3600, 20
 MEMORY_KEYS = 10_000
 PAUSE_S = 1.0  # how long Redis is not asked after it failed
-CALLS_AT_ONCE = 64  # below what the client's pool has; a burst waits here instead of failing there
 
-SCRIPT = """
+SCRIPT = Script("""
 -- KEYS: bucket.  ARGV: interval_us, burst, cost (1; -1 gives one back)
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
@@ -36,7 +35,7 @@ if tat <= now then redis.call('UNLINK', KEYS[1]) return 0 end
 -- tostring() would round 16 digits to 14
 redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
 return 0
-"""
+""")
 
 log = structlog.get_logger("security")
 
@@ -82,28 +81,26 @@ class Buckets(Protocol):
 class RedisBuckets:
     """Shared by all processes. Times are those of Redis."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis, self._script = redis, redis.register_script(SCRIPT)
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
 
     async def take(self, key: str, rate: Rate) -> int:
-        return int(await self._script(keys=[key], args=[rate.interval_us, rate.burst, 1]))
+        return int(await self._commands.run(SCRIPT, [key], [rate.interval_us, rate.burst, 1]))
 
     async def give_back(self, key: str, rate: Rate) -> None:
-        await self._script(keys=[key], args=[rate.interval_us, rate.burst, -1])
+        await self._commands.run(SCRIPT, [key], [rate.interval_us, rate.burst, -1])
 
     async def clear(self, key: str) -> None:
-        await self._redis.unlink(key)
+        await self._commands("UNLINK", key)
 
     async def knows(self, key: str, member: str) -> bool:
-        learnt: Any = await self._redis.zscore(key, member)
-        return learnt is not None and learnt > time.time() - KNOWN_S
+        learnt = await self._commands("ZSCORE", key, member)
+        return learnt is not None and float(learnt) > time.time() - KNOWN_S
 
     async def learn(self, key: str, member: str) -> None:
-        async with self._redis.pipeline() as together:
-            together.zadd(key, {member: time.time()})
-            together.zremrangebyrank(key, 0, -KNOWN_MAX - 1)  # the longest unused go first
-            together.expire(key, KNOWN_S)
-            await together.execute()
+        await self._commands("ZADD", key, time.time(), member)
+        await self._commands("ZREMRANGEBYRANK", key, 0, -KNOWN_MAX - 1)  # the longest unused go first
+        await self._commands("EXPIRE", key, KNOWN_S)
 
 
 class MemoryBuckets:
@@ -163,7 +160,6 @@ class Limiter:
     ) -> None:
         self._shared, self._own, self._secret, self._processes = shared, own, secret, processes
         self._fell_back, self._clock = fell_back, clock
-        self._places = asyncio.Semaphore(CALLS_AT_ONCE)
         self._is_away, self._ask_again_at = False, 0.0
 
     def key(self, bucket: str, *names: str) -> str:
@@ -191,17 +187,16 @@ class Limiter:
         await self._ask(lambda: self._shared.learn(key, member), lambda: self._own.learn(key, member))
 
     async def _ask(self, shared: Callable[[], Awaitable[T]], own: Callable[[], Awaitable[T]]) -> T:
-        async with self._places:
-            if self._may_ask():
-                try:
-                    answer = await shared()
-                except (RedisError, OSError) as error:
-                    if not self._is_away:
-                        log.error("rate_limits_in_memory", error=type(error).__name__)
-                    self._is_away, self._ask_again_at = True, self._clock() + PAUSE_S
-                else:
-                    self._is_away = False
-                    return answer
+        if self._may_ask():
+            try:
+                answer = await shared()
+            except (RedisError, OSError) as error:
+                if not self._is_away:
+                    log.error("rate_limits_in_memory", error=type(error).__name__)
+                self._is_away, self._ask_again_at = True, self._clock() + PAUSE_S
+            else:
+                self._is_away = False
+                return answer
         self._fell_back()
         return await own()
 

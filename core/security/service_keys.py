@@ -37,7 +37,7 @@ class ServiceKeys:
         self._digests = [sha256(key.encode()).digest() for key in keys]
         self._principal = Principal(f"service:{service}", "service")
 
-    async def __call__(self, headers: Headers) -> Principal:
+    def __call__(self, headers: Headers) -> Principal:
         """Raises ApiKeyMissing or ApiKeyInvalid."""
         headers = list(headers)
         given = [value for name, value in headers if name == self._name]

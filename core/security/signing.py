@@ -5,7 +5,10 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 
+from pydantic import SecretStr
+
 from core.errors import Unauthenticated
+from core.setting_types import parts_of
 
 TOLERANCE_S = 300
 MAX_SIGNATURES, MAX_HEADER = 5, 2048
@@ -23,6 +26,11 @@ class SignatureInvalid(Unauthenticated):
 class SignatureExpired(Unauthenticated):
     challenge = CHALLENGE
     title = "The message was signed too long ago, or our clocks differ"
+
+
+def signing_keys(setting: SecretStr | None) -> tuple[bytes, ...]:
+    """Of a setting that holds one secret or, while they are rotated, several."""
+    return tuple(signing_key(secret) for secret in parts_of(setting))
 
 
 def signing_key(secret: str) -> bytes:

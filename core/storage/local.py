@@ -6,9 +6,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -194,14 +194,8 @@ def _etag(found: os.stat_result) -> str:
 
 
 def _translated(work: Callable[[], T]) -> T:
-    with _errors():
-        return work()
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
     try:
-        yield
+        return work()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as cause:
         raise FileMissing from cause
     except OSError as cause:

@@ -3,9 +3,9 @@
 import asyncio
 import copy
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -219,14 +219,8 @@ class S3FileStore:
 
 
 def _translated(work: Callable[[], T]) -> T:
-    with _errors():
-        return work()
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
     try:
-        yield
+        return work()
     except ClientError as cause:
         code = cause.response.get("Error", {}).get("Code")
         if code in _MISSING:

@@ -28,7 +28,7 @@ class RecordedWakeUps:
     def __init__(self) -> None:
         self.sent: list[tuple[Any, ...]] = []
 
-    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str) -> None:
+    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "") -> None:
         self.sent.append((task, *args))
 
     def close(self) -> None:

@@ -161,7 +161,7 @@ def test_the_proxy_is_the_only_one_whom_the_api_believes() -> None:
     [
         "client_header_timeout 10s", "client_body_timeout 10s", "send_timeout 10s", "keepalive_timeout 15s",
         "large_client_header_buffers 4 8k", "limit_conn clients 20", "proxy_request_buffering on",
-        "server_tokens off", "proxy_next_upstream off", "server api:8000", "listen 8080",
+        "server_tokens off", "proxy_next_upstream off", "listen 8080",
     ],
 )  # fmt: skip
 def test_the_proxy_does_what_uvicorn_does_not(directive: str) -> None:
@@ -188,6 +188,34 @@ def test_the_proxy_overwrites_what_clients_say_of_their_way() -> None:
     }  # fmt: skip
     # In one place: a location with such a directive of its own would inherit none of these.
     assert NGINX.count("location / {") == 1
+
+
+def test_the_proxy_finds_every_replica_of_the_api() -> None:
+    assert SERVICES["api"]["deploy"]["replicas"] >= 2
+    assert "container_name" not in SERVICES["api"]
+    (upstream,) = re.findall(r"upstream api \{([^}]*)\}", NGINX)
+    assert re.search(r"server api:8000 resolve\b", upstream)  # or it would keep to the addresses of its own start
+    assert re.search(r"zone \w+ \d+k;", upstream)
+    assert re.search(r"resolver 127\.0\.0\.11 valid=\d+s", NGINX)
+    version = re.search(r"nginx:(\d+)\.(\d+)", SERVICES["proxy"]["image"])
+    assert version is not None
+    assert (int(version[1]), int(version[2])) >= (1, 28)  # who may `resolve`
+
+
+def test_as_many_children_as_the_environment_says() -> None:
+    for name, setting in (("worker", "WORKERS"), ("courier", "COURIERS")):
+        command = SERVICES[name]["command"]
+        assert command[command.index("--workers") + 1] == f"${{{setting}:-2}}"
+
+
+@pytest.mark.parametrize(("file", "names"), [("prometheus", ["api"]), ("services", ["products", "inventory"])])
+def test_prometheus_asks_every_replica_of_every_api(file: str, names: list[str]) -> None:
+    settings = yaml.safe_load((DOCKER / "prometheus" / f"{file}.yml").read_text("utf-8"))
+    (job,) = settings["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["type"], found["port"]) == (names, "A", 8000)
+    assert settings["rule_files"] == ["alerts.yml"]
+    assert job["job_name"] == "dossier"  # as the alerts call it
 
 
 def test_the_proxy_hides_the_metrics() -> None:
@@ -237,7 +265,8 @@ def test_the_settings_are_complete(name: str, secrets: Path, monkeypatch: pytest
 def test_a_command_is_one_of_the_command_line(name: str) -> None:
     entrypoint = json.loads(instructions("ENTRYPOINT")[0])
     assert entrypoint[:2] == ["python", "main.py"]
-    assert CliRunner().invoke(main.cli, [*entrypoint[2:], *SERVICES[name]["command"], "--help"]).exit_code == 0
+    command = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in SERVICES[name]["command"]]
+    assert CliRunner().invoke(main.cli, [*entrypoint[2:], *command, "--help"]).exit_code == 0
 
 
 def test_the_services_are_the_roles() -> None:

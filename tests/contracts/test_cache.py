@@ -12,7 +12,7 @@ from core import redis as core_redis
 from core.cache import LONGEST, Cache, Name
 from core.ids import random_token
 from core.local.stack import LocalServers
-from core.redis import make_redis
+from core.redis import Commands, make_redis
 from tests.integration.running import free_port
 
 ITEM: Name = ("item", "1")
@@ -49,7 +49,7 @@ def prefix() -> str:
 
 @pytest.fixture
 def cache(redis: Redis, prefix: str) -> Cache:
-    return Cache(redis, prefix=prefix, ttl_s=30)
+    return Cache(Commands(redis), prefix=prefix, ttl_s=30)
 
 
 def read(cache: Cache, load: Callable[[], Awaitable[Value]], *tags: Name) -> Awaitable[Value]:
@@ -138,7 +138,7 @@ async def test_a_forgotten_tag_is_a_miss_and_nothing_old_comes_back(cache: Cache
 
 
 async def test_everything_ends_by_itself(redis: Redis, prefix: str) -> None:
-    cache, source = Cache(redis, prefix=prefix, ttl_s=1), Source(1)
+    cache, source = Cache(Commands(redis), prefix=prefix, ttl_s=1), Source(1)
     await read(cache, source.load)
     for key in await redis.keys(f"{prefix}:*"):
         assert 0 < await redis.ttl(key) <= 10
@@ -186,12 +186,12 @@ async def test_names_do_not_run_into_each_other(cache: Cache, redis: Redis, pref
 
 
 async def test_deployments_that_share_a_redis_do_not_share_copies(redis: Redis, cache: Cache, prefix: str) -> None:
-    other = Cache(redis, prefix=f"{prefix}-other", ttl_s=30)
+    other = Cache(Commands(redis), prefix=f"{prefix}-other", ttl_s=30)
     assert [(await read(each, Source(n).load)).n for n, each in enumerate((cache, other))] == [0, 1]
 
 
 async def test_switched_off_redis_is_not_asked(redis: Redis, prefix: str) -> None:
-    cache, source = Cache(redis, prefix=prefix, ttl_s=0), Source(1)
+    cache, source = Cache(Commands(redis), prefix=prefix, ttl_s=0), Source(1)
     for _ in range(3):
         await read(cache, source.load)
     await cache.drop(ITEM)
@@ -201,7 +201,7 @@ async def test_switched_off_redis_is_not_asked(redis: Redis, prefix: str) -> Non
 
 async def test_without_redis_everything_is_read_and_soon_nobody_waits(prefix: str) -> None:
     nowhere = make_redis(f"redis://127.0.0.1:{free_port()}")
-    cache, source = Cache(nowhere, prefix=prefix, ttl_s=30), Source(1)
+    cache, source = Cache(Commands(nowhere), prefix=prefix, ttl_s=30), Source(1)
     for _ in range(5):
         assert (await read(cache, source.load)).n == 1
         await cache.drop(ITEM)
@@ -216,7 +216,7 @@ async def test_a_silent_redis_costs_a_few_readers_a_quarter_of_a_second(prefix: 
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     silent = make_redis(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    cache, source = Cache(silent, prefix=prefix, ttl_s=30), Source(1)
+    cache, source = Cache(Commands(silent), prefix=prefix, ttl_s=30), Source(1)
     started = time.perf_counter()
     for _ in range(50):
         assert (await read(cache, source.load)).n == 1

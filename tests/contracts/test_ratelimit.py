@@ -12,13 +12,13 @@ from redis.exceptions import ConnectionError as RedisGone
 
 from core.ids import random_token
 from core.local.stack import LocalServers
-from core.redis import make_redis
+from core.redis import Commands, make_redis
 from core.security import ratelimit
 from core.security.ratelimit import KNOWN_MAX, SCRIPT, Buckets, Limiter, MemoryBuckets, Rate, RedisBuckets
 
 NOW = 1_700_000_000_000_000
 # The script on a clock that a test sets, and that keys do not run out by.
-AT_A_SET_TIME = SCRIPT.replace("redis.call('TIME')", "redis.call('LRANGE', KEYS[1] .. ':now', 0, 1)").replace(
+AT_A_SET_TIME = SCRIPT.text.replace("redis.call('TIME')", "redis.call('LRANGE', KEYS[1] .. ':now', 0, 1)").replace(
     "'PX', math.ceil((tat - now) / 1000)", "'EX', 600"
 )
 RATES = st.builds(Rate, st.integers(1, 6), st.integers(1, 900_000_000))
@@ -34,7 +34,7 @@ async def redis(servers: LocalServers) -> AsyncIterator[Redis]:
 
 @pytest.fixture(params=["redis", "memory"])
 def buckets(request: pytest.FixtureRequest, redis: Redis) -> Buckets:
-    return RedisBuckets(redis) if request.param == "redis" else MemoryBuckets()
+    return RedisBuckets(Commands(redis)) if request.param == "redis" else MemoryBuckets()
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_a_network_is_known_once_learnt(buckets: Buckets, key: str) -> Non
 
 
 async def test_redis_keeps_few_networks_and_no_full_bucket(redis: Redis, key: str) -> None:
-    shared = RedisBuckets(redis)
+    shared = RedisBuckets(Commands(redis))
     for number in range(KNOWN_MAX + 5):
         await shared.learn(key, str(number))
     assert await redis.zcard(key) == KNOWN_MAX

@@ -10,6 +10,7 @@ from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.ports import Runs
 from app.documents.domain.processors import ProcessingError
 from app.documents.domain.run_policy import RunPolicy
+from core import tracing
 from core.clock import utc_now
 from core.ids import new_id
 
@@ -171,12 +172,14 @@ async def test_a_removed_document_is_gone_for_everybody(
 
 
 async def test_what_waits_is_woken_once_per_interval(runs: Runs, policy: RunPolicy, document_id: str) -> None:
-    await asked(runs, document_id)
+    with tracing.work("request", ""):
+        await asked(runs, document_id)
+        trace = tracing.carried()
     assert await runs.wake_due(10) == []
     await asyncio.sleep(policy.interval_s + 0.05)
     woken = await runs.wake_due(10)
-    assert [(wake_up.document_id, wake_up.attempt, wake_up.request_id) for wake_up in woken] == [
-        (document_id, 1, "req_12345678")
+    assert [(wake_up.document_id, wake_up.attempt, wake_up.request_id, wake_up.trace) for wake_up in woken] == [
+        (document_id, 1, "req_12345678", trace)
     ]
     assert await runs.wake_due(10) == []
 

@@ -8,7 +8,7 @@ import pytest
 from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
 from app.documents.adapter.mongo_scanned import MongoScannedDocuments
 from app.documents.domain.document import Document, RunResult
-from app.documents.domain.ports import Filters, Runs
+from app.documents.domain.ports import Runs
 from app.documents.domain.processors import DOCX, PDF, ProcessingError
 from app.folders.contracts import ScanCounts, ScannedFile, ScannedFolder
 from core.clock import utc_now
@@ -58,7 +58,8 @@ async def running(runs: Runs, token: str = "mine") -> Document:
 
 async def test_an_object_becomes_a_document_without_hash_and_event(scanned: MongoScannedDocuments) -> None:
     assert await scanned.take(folder(1), [file(size=7)]) == 0
-    found = (await MongoDocuments(utc_now).list(OWNER, Filters(folder_id="fld_1"), None, 10)).items[0]
+    found = await only()
+    assert found.folder_id == "fld_1"
     assert (found.filename, found.content_type, found.size, found.sha256) == ("a.pdf", PDF, 7, None)
     assert (found.status, found.version, found.seq, found.outbox) == ("UPLOADED", 1, 0, ())
     assert found.source is not None

@@ -103,7 +103,7 @@ class Host:
 
     async def send(self, message: dict[str, Any]) -> bool:
         body = json.dumps(message).encode()
-        return await self.callbacks.take(signed(body), body)
+        return await self.callbacks.receive(signed(body), body)
 
     async def sync(self, sync_id: str) -> tuple[Sync, ScanCounts]:
         return await self.syncs.get(OWNER, sync_id)

@@ -33,7 +33,7 @@ from app.products.domain.ports import Change
 from app.products.domain.ports import Filters as ProductFilters
 from app.products.domain.product import Product, event_of
 from app.scans.adapter import mongo as scans_mongo
-from app.scans.adapter.mongo import MongoScans, batch_rows, scan_rows
+from app.scans.adapter.mongo import MongoScans, ScanBatchRecord, ScanRecord
 from app.scans.adapter.mongo_outgoing import MongoOutgoing
 from app.scans.domain.scan import Run as ScanRun
 from app.scans.domain.scan import Scan
@@ -87,8 +87,8 @@ async def client(servers: LocalServers) -> AsyncIterator[Client]:
     )  # fmt: skip
     await PRODUCTS.write([_created(number, now) for number in range(OWNERS * EACH)])
     await stock_rows.fill(now)
-    await scan_rows().insert_many([_scan(number, now) for number in range(OWNERS * EACH)])
-    await batch_rows().insert_many(_batch(number, now) for number in range(OWNERS * EACH))
+    await ScanRecord.rows().insert_many([_scan(number, now) for number in range(OWNERS * EACH)])
+    await ScanBatchRecord.rows().insert_many(_batch(number, now) for number in range(OWNERS * EACH))
     hooks, deliveries = zip(*(_webhook_and_delivery(number, now) for number in range(OWNERS * EACH)), strict=True)
     await WebhookRecord.get_pymongo_collection().insert_many(hooks)
     await WebhookDeliveryRecord.get_pymongo_collection().insert_many(deliveries)

@@ -22,9 +22,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from core.http.request_context import bind_request_id
 from core.security import egress
 from core.security.egress import EgressAnswer, EgressClient, UrlNotAllowed, system_resolver
+from core.tracing import begin
 
 PUBLIC, PUBLIC_6, OTHER_PUBLIC = "93.184.215.14", "2606:4700:4700::1111", "1.1.1.1"
 NAME = "hooks.example.com"
@@ -187,7 +187,7 @@ async def post_to(
 async def test_a_public_address_is_called_over_tls(
     address: str, server_tls: ssl.SSLContext, trust: ssl.SSLContext
 ) -> None:
-    request_id = bind_request_id("req_of_this_test")
+    trace = begin("req_of_this_test")
     async with listening(OK, server_tls) as listener:
         wire, dns = Everywhere(listener.port), Dns([address])
         client = EgressClient(dns, tls=trust, wire=wire)
@@ -202,9 +202,11 @@ async def test_a_public_address_is_called_over_tls(
     first, *lines = head.decode().lower().split("\r\n")
     assert first == "post /in?a=1 http/1.1"
     assert body == b'{"a":1}'
-    assert dict(line.split(": ") for line in lines) == {
+    told = dict(line.split(": ") for line in lines)
+    assert told.pop("traceparent").split("-")[1] == trace.trace_id
+    assert told == {
         "content-type": "application/json", "webhook-id": "evt_1", "host": NAME, "user-agent": "dossier",
-        "accept-encoding": "identity", "connection": "close", "x-request-id": request_id, "content-length": "7",
+        "accept-encoding": "identity", "connection": "close", "x-request-id": trace.request_id, "content-length": "7",
     }  # fmt: skip
 
 

@@ -76,11 +76,14 @@ async def shape(
             "RECONCILE_INTERVAL_SECONDS": "1",
             "RATE_LIMIT_PER_MINUTE": "0",
         }
+        of_part = {name: dict(settings) for name in modules}
+        if "inventory" in modules:
+            of_part["inventory"] |= {
+                "PRODUCTS_URL": f"http://127.0.0.1:{ports['products']}", "PRODUCTS_API_KEY": API_KEY,
+            }  # fmt: skip
         parts = {
-            name: Running(folder / name, ports[name], modules=names, **settings) for name, names in modules.items()
+            name: Running(folder / name, ports[name], modules=names, **of_part[name]) for name, names in modules.items()
         }
-        if "inventory" in parts:
-            parts["inventory"]._settings |= {"PRODUCTS_URL": parts["products"].base, "PRODUCTS_API_KEY": API_KEY}
         with ThreadPoolExecutor(len(parts)) as threads:
             list(threads.map(Running.start, parts.values()))
         try:

@@ -38,11 +38,12 @@ from core.errors import (
 )
 from core.http.conditional import answer_with_etag, byte_range, demand_match, etag_of, not_modified
 from core.http.idempotency import REFUSALS, Once, once_in
-from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, list_page, position_of
+from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, encoded_page, position_of
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute
 from core.http.streaming import stream
+from core.http.wired import wired
 
 CONTENT_URL_S = 300
 CONTENT_CSP = "default-src 'none'; sandbox"
@@ -62,26 +63,6 @@ router = APIRouter(tags=["documents"], route_class=PeopleRoute)
 uploads = APIRouter(tags=["documents"], route_class=UploadRoute)
 
 
-async def _library(request: Request) -> Library:
-    library: Library = request.app.state.container.documents.library()
-    return library
-
-
-async def _gate(request: Request) -> UploadGate:
-    gate: UploadGate = request.app.state.container.documents.upload_gate()
-    return gate
-
-
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.container.settings()
-    return settings
-
-
-async def _clock(request: Request) -> Clock:
-    clock: Clock = request.app.state.container.clock()
-    return clock
-
-
 async def _filters(
     status: Annotated[Status | None, Query()] = None,
     folder_id: Annotated[str | None, Query(max_length=64)] = None,
@@ -91,7 +72,7 @@ async def _filters(
     return Filters(status, folder_id, external_id, filename)
 
 
-CurrentLibrary = Annotated[Library, Depends(_library)]
+CurrentLibrary = Annotated[Library, wired("documents.library")]
 ListFilters = Annotated[Filters, Depends(_filters)]
 
 _UPLOAD_BODY: dict[str, Any] = {
@@ -118,8 +99,8 @@ async def upload_document(
     response: Response,
     principal: CurrentPrincipal,
     library: CurrentLibrary,
-    gate: Annotated[UploadGate, Depends(_gate)],
-    settings: Annotated[Settings, Depends(_settings)],
+    gate: Annotated[UploadGate, wired("documents.upload_gate")],
+    settings: Annotated[Settings, wired("settings")],
     once: Annotated[Once, once_in("documents")],
 ) -> DocumentRead | Response:
     """Upload a PDF or DOCX file as multipart form. What it is, its structure decides, not its name."""
@@ -140,13 +121,13 @@ async def upload_document(
     responses=responses(Unauthenticated, CursorInvalid, Invalid),
 )  # fmt: skip
 async def list_documents(
-    request: Request, response: Response, principal: CurrentPrincipal, library: CurrentLibrary,
+    request: Request, principal: CurrentPrincipal, library: CurrentLibrary,
     cursors: CurrentCursors, filters: ListFilters, limit: Limit = 50, cursor: CursorText = None,
-) -> ListRead[DocumentRead]:  # fmt: skip
+) -> Response:  # fmt: skip
     """Your documents, newest first. Filters are exact and all of them must fit."""
     after = position_of(request, cursors, cursor, vars(filters))
     page = await library.list(principal.id, filters, after, limit)
-    return list_page(request, response, cursors, page, DocumentRead.of, vars(filters), limit)
+    return encoded_page(request, cursors, page, vars(filters), limit)
 
 
 @router.get(
@@ -154,13 +135,13 @@ async def list_documents(
     responses=responses(Unauthenticated, DocumentNotFound, CursorInvalid, Invalid),
 )  # fmt: skip
 async def list_folder_documents(
-    folder_id: str, request: Request, response: Response, principal: CurrentPrincipal, library: CurrentLibrary,
+    folder_id: str, request: Request, principal: CurrentPrincipal, library: CurrentLibrary,
     cursors: CurrentCursors, limit: Limit = 50, cursor: CursorText = None,
-) -> ListRead[DocumentRead]:  # fmt: skip
+) -> Response:  # fmt: skip
     """The documents of one folder, newest first."""
     after = position_of(request, cursors, cursor, {})
     page = await library.list_folder(principal.id, folder_id, after, limit)
-    return list_page(request, response, cursors, page, DocumentRead.of, {}, limit)
+    return encoded_page(request, cursors, page, {}, limit)
 
 
 @router.get(
@@ -245,7 +226,7 @@ async def content_url(
     document_id: str,
     principal: CurrentPrincipal,
     library: CurrentLibrary,
-    clock: Annotated[Clock, Depends(_clock)],
+    clock: Annotated[Clock, wired("clock")],
 ) -> ContentUrl:
     """A link to the original bytes that works without signing in, for five minutes."""
     document = await library.get(principal.id, document_id)

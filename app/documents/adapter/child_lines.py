@@ -24,16 +24,7 @@ ChildCode = Literal[
     "internal",
 ]
 MetadataKey = Literal[
-    "title",
-    "author",
-    "subject",
-    "keywords",
-    "creator",
-    "producer",
-    "created",
-    "modified",
-    "pdf_version",
-    "form",
+    "title", "author", "subject", "keywords", "creator", "producer", "created", "modified", "pdf_version", "form"
 ]
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PageNumber = Annotated[int, Field(ge=1, le=limits.PAGES)]

@@ -6,11 +6,7 @@ import os
 from functools import cache
 from typing import Any
 
-from app.documents.domain.limits import (
-    LANGUAGE_MIN_CONFIDENCE,
-    LANGUAGE_MIN_LETTERS,
-    LANGUAGE_SAMPLE_CHARACTERS,
-)
+from app.documents.domain.limits import LANGUAGE_MIN_CONFIDENCE, LANGUAGE_MIN_LETTERS, LANGUAGE_SAMPLE_CHARACTERS
 
 UNKNOWN = "und"  # ISO 639-2
 NO_LANGUAGE = "zxx"

@@ -3,25 +3,24 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from app.documents.adapter.mongo_uploads import UploadRecord
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import DocumentNotFound
-from app.documents.domain.ports import Filters, NamedObjects, StoredNames
+from app.documents.domain.ports import LISTED_FIELDS, Filters, Listed, NamedObjects, StoredNames
 from core.clock import Clock
+from core.coalesce import PerTick
 from core.idempotency import IdempotencyRecord
-from core.mongo import Record, Row, page_of, to_model, translated
+from core.mongo import NEWEST, Record, Row, insert_new, rows_page, to_model, translated
 from core.paging import Page, Position
-from core.relay import DeliveryRecord
+from core.relay import OUTBOX_INDEX, DeliveryRecord
 
 SCAN_COUNTED = ("folder_id", "generation", "created_generation", "changed_generation", "missing_generation")
-_NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 
 
 def _list_index(name: str, *fields: str) -> IndexModel:
-    keys = [("owner_id", ASCENDING), *((field, ASCENDING) for field in fields), *_NEWEST]
+    keys = [("owner_id", ASCENDING), *((field, ASCENDING) for field in fields), *NEWEST]
     return IndexModel(keys, name=name, partialFilterExpression={"deleted_at": None})
 
 
@@ -61,9 +60,7 @@ class DocumentRecord(Document, Record):
                 name="running",
                 partialFilterExpression={"run.state": "running"},
             ),
-            IndexModel(  # the relay: events not yet routed
-                [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
-            ),
+            OUTBOX_INDEX,
             IndexModel(  # the sweep: tombstones whose objects are still there
                 [("deleted_at", ASCENDING)],
                 name="to_purge",
@@ -99,15 +96,10 @@ class MongoDocuments:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._by_id = PerTick(self._found_by_id)
 
     async def add(self, document: Document) -> Document:
-        row = document.model_dump(exclude={"id"})
-        try:
-            with translated():
-                await self._rows.insert_one({"_id": document.id, **row})
-        except DuplicateKeyError:
-            return await self.get(document.id, document.owner_id)
-        return document
+        return document if await insert_new(self._rows, document) else await self.get(document.id, document.owner_id)
 
     async def get(self, document_id: str, owner_id: str) -> Document:
         found = await self.find(document_id, owner_id)
@@ -116,14 +108,18 @@ class MongoDocuments:
         return found
 
     async def find(self, document_id: str, owner_id: str) -> Document | None:
-        return await self._find({"_id": document_id, "owner_id": owner_id})
+        row = await self._by_id((document_id, owner_id))
+        return None if row is None else to_model(Document, row)
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None:
         return await self._find({"owner_id": owner_id, "sha256": sha256})
 
-    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Document]:
+    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Listed]:
         asked = {name: value for name, value in vars(filters).items() if value is not None}
-        return await page_of(self._rows, {"owner_id": owner_id, "deleted_at": None, **asked}, after, limit, Document)
+        page = await rows_page(
+            self._rows, {"owner_id": owner_id, "deleted_at": None, **asked}, after, limit, LISTED_FIELDS
+        )
+        return Page([{"document_id": row.pop("_id"), **row} for row in page.items], page.next)
 
     async def update(self, document: Document, fields: dict[str, Any]) -> Document | None:
         query = {
@@ -174,6 +170,14 @@ class MongoDocuments:
     async def has_documents(self, folder_id: str, owner_id: str) -> bool:
         """For folders (FolderContents)."""
         return await self._find({"owner_id": owner_id, "folder_id": folder_id}) is not None
+
+    async def _found_by_id(self, keys: Sequence[tuple[str, str]]) -> Sequence[Row | None]:
+        each = [{"_id": document_id, "owner_id": owner_id} for document_id, owner_id in set(keys)]
+        asked = {"$or": each} if len(each) > 1 else each[0]
+        with translated():
+            rows = await self._rows.find({**asked, "deleted_at": None}).to_list()
+        found = {(row["_id"], row["owner_id"]): row for row in rows}
+        return [found.get(key) for key in keys]
 
     async def _find(self, query: Row) -> Document | None:
         with translated():

@@ -9,18 +9,18 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING
 
 from app.documents.adapter.mongo import DocumentRecord
 from app.documents.domain.document import REQUESTABLE, Document, EventType, RunResult
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ErrorCode, ProcessingError
 from app.documents.domain.run_policy import RunPolicy
-from core.mongo import MongoUnavailable, Row, to_model, translated
+from core.mongo import NOW, MongoUnavailable, Row, change_one, find_one, later, translated
+from core.tracing import carried
 
 T = TypeVar("T")
 
-NOW = "$$NOW"
 PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -31,16 +31,9 @@ class MongoRuns:
         self._policy = policy
 
     async def request(
-        self,
-        document_id: str,
-        owner_id: str,
-        *,
-        processor: str,
-        options: dict[str, Any],
-        force: bool,
-        request_id: str,
+        self, document_id: str, owner_id: str, *, processor: str, options: dict[str, Any], force: bool, request_id: str,
         command_id: str | None = None,
-    ) -> Document | None:
+    ) -> Document | None:  # fmt: skip
         statuses = {"$in": list(REQUESTABLE[force])}
         started = queued({"run.tries": 0, "run.waits": 0, "run.requested_at": NOW}) | {
             "status": "PROCESSING",
@@ -48,6 +41,7 @@ class MongoRuns:
             "run.processor": given(processor),
             "run.options": given(options),
             "run.request_id": given(request_id),
+            "run.trace": given(carried()),
             "run.command_id": given(command_id),
             "run.error": None,
             "run.result": None,
@@ -70,8 +64,8 @@ class MongoRuns:
             "run.worker": given(worker),
             "run.tries": plus("$run.tries", 1),
             "run.started_at": NOW,
-            "run.locked_until": _later(self._policy.lease_s),
-            "run.deadline_at": _later(self._policy.maximum_s),
+            "run.locked_until": later(self._policy.lease_s),
+            "run.deadline_at": later(self._policy.maximum_s),
         }
 
         async def take() -> Document | None:
@@ -82,7 +76,7 @@ class MongoRuns:
         return await _repeated(take)
 
     async def beat(self, document_id: str, token: str, *, progress: int, message: str) -> bool:
-        lease_end = {"$min": [_later(self._policy.lease_s), "$run.deadline_at"]}
+        lease_end = {"$min": [later(self._policy.lease_s), "$run.deadline_at"]}
         update = {
             "run.locked_until": lease_end,
             "run.progress": {"$max": ["$run.progress", progress]},
@@ -111,7 +105,7 @@ class MongoRuns:
         return await self._matched(_fence(document_id, token), queued(counts, delay_s=delay_s))
 
     async def release(self, document_id: str, token: str) -> bool:
-        back = {"run.tries": plus("$run.tries", -1), "run.woken_at": _later(-self._policy.interval_s)}
+        back = {"run.tries": plus("$run.tries", -1), "run.woken_at": later(-self._policy.interval_s)}
         return await self._matched(_fence(document_id, token), queued(back))
 
     async def cancel(self, document_id: str, owner_id: str) -> Document | None:
@@ -141,10 +135,7 @@ class MongoRuns:
         due = {
             "run.state": "queued",
             "$expr": {
-                "$and": [
-                    {"$lte": ["$run.woken_at", _later(-self._policy.interval_s)]},
-                    {"$lte": ["$run.ready_at", NOW]},
-                ]
+                "$and": [{"$lte": ["$run.woken_at", later(-self._policy.interval_s)]}, {"$lte": ["$run.ready_at", NOW]}]
             },
         }
         return await self._each(due, "run.woken_at", {"run.woken_at": NOW}, limit)
@@ -172,7 +163,9 @@ class MongoRuns:
     ) -> list[WakeUp]:
         """Moves due runs on, oldest first, one compare-and-set each: any number of reconcilers may run."""
         with translated():
-            found = await self._rows.find(query, {"_id": 1}).sort(oldest_by, ASCENDING).limit(limit).to_list()
+            found = (
+                await DocumentRecord.rows().find(query, {"_id": 1}).sort(oldest_by, ASCENDING).limit(limit).to_list()
+            )
         moved = []
         for row in found:
             document = await self._change({**query, "_id": row["_id"]}, update, event)
@@ -191,25 +184,15 @@ class MongoRuns:
         return await _repeated(end)
 
     async def _change(self, query: Row, update: Row, event: EventType | None = None) -> Document | None:
-        with translated():
-            row = await self._rows.find_one_and_update(
-                query, _stages(update, event), return_document=ReturnDocument.AFTER
-            )
-        return None if row is None else to_model(Document, row)
+        return await change_one(DocumentRecord.rows(), query, _stages(update, event), Document)
 
     async def _matched(self, query: Row, update: Row) -> bool:
         with translated():
-            result = await self._rows.update_one(query, [{"$set": update}])
+            result = await DocumentRecord.rows().update_one(query, [{"$set": update}])
         return bool(result.matched_count)
 
     async def _find(self, query: Row) -> Document | None:
-        with translated():
-            row = await self._rows.find_one(query)
-        return None if row is None else to_model(Document, row)
-
-    @property
-    def _rows(self) -> Any:
-        return DocumentRecord.get_pymongo_collection()
+        return await find_one(DocumentRecord.rows(), query, Document)
 
 
 async def _repeated(step: Callable[[], Awaitable[T]]) -> T:
@@ -233,6 +216,7 @@ def _stages(update: Row, event: EventType | None) -> list[Row]:
         "type": event,
         "at": NOW,
         "owner_id": "$owner_id",
+        "trace": given(carried()),
         "data": {"document_id": "$_id", "status": "$status", "attempt": "$run.attempt", "error": "$run.error"},
     }
     # A record of an earlier version may have neither field yet.
@@ -253,7 +237,7 @@ def queued(counts: Row | None = None, *, delay_s: float = 0) -> Row:
     """Into the queue as the next attempt: the number is fixed before any message is sent."""
     return {
         "run.state": "queued", "run.attempt": plus("$run.attempt", 1), "run.token": None, "run.worker": None,
-        "run.queued_at": NOW, "run.woken_at": NOW, "run.ready_at": _later(delay_s), "run.started_at": None,
+        "run.queued_at": NOW, "run.woken_at": NOW, "run.ready_at": later(delay_s), "run.started_at": None,
         "run.locked_until": None, "run.deadline_at": None, "run.progress": 0, "run.message": "queued",
         **(counts or {}),
     }  # fmt: skip
@@ -276,7 +260,3 @@ def given(value: Any) -> Row:
 
 def plus(field: str | Row, amount: int) -> Row:
     return {"$add": [field, amount]}
-
-
-def _later(seconds: float) -> Row:
-    return {"$add": [NOW, round(seconds * 1000)]}

@@ -9,12 +9,12 @@ from typing import Any
 from pymongo import UpdateOne
 
 from app.documents.adapter.mongo import DocumentRecord
-from app.documents.adapter.mongo_runs import NOW, given, plus, queued
+from app.documents.adapter.mongo_runs import given, plus, queued
 from app.documents.domain.document import Document, Source
 from app.documents.domain.scanned import scanned_document
 from app.folders.contracts import ScanCounts, ScannedFile, ScannedFolder
 from core.clock import Clock
-from core.mongo import Row, translated
+from core.mongo import NOW, Row, to_row, translated
 
 AT_ONCE = 200  # so that other requests get their turn
 COUNTED = {
@@ -39,7 +39,7 @@ class MongoScannedDocuments:
             skipped += len(part) - len(updates)
             if updates:  # of two at once for one path MongoDB itself repeats the one that came second
                 with translated():
-                    await self._rows.bulk_write(updates, ordered=False)
+                    await DocumentRecord.rows().bulk_write(updates, ordered=False)
         return skipped
 
     async def sweep(self, folder: ScannedFolder) -> None:
@@ -49,7 +49,7 @@ class MongoScannedDocuments:
         }  # fmt: skip
         missed = {"source.missing_since": NOW, "source.missing_generation": folder.generation}
         with translated():
-            await self._rows.update_many(unseen, [{"$set": missed}])
+            await DocumentRecord.rows().update_many(unseen, [{"$set": missed}])
 
     async def count(self, folder: ScannedFolder) -> ScanCounts:
         here = {"source.folder_id": folder.folder_id, "source.generation": {"$gt": 0}}
@@ -58,17 +58,13 @@ class MongoScannedDocuments:
             for count, field in COUNTED.items()
         }
         with translated():
-            cursor = await self._rows.aggregate([{"$match": here}, {"$group": {"_id": None, **sums}}])
+            cursor = await DocumentRecord.rows().aggregate([{"$match": here}, {"$group": {"_id": None, **sums}}])
             found = await cursor.to_list()
         return ScanCounts(**{count: row[count] for row in found for count in COUNTED})
 
-    @property
-    def _rows(self) -> Any:
-        return DocumentRecord.get_pymongo_collection()
-
 
 def _seen(document: Document, source: Source) -> UpdateOne:
-    fresh = {"_id": document.id, **document.model_dump(exclude={"id"})}
+    fresh = to_row(document)
     seen = {"generation": source.generation, "missing_since": None}
     # The attempt that reads the old bytes is fenced off, and does not count as a try.
     requeued = queued({"run.tries": plus("$run.tries", -1)})

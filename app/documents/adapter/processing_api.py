@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.documents.adapter.schemas import ProcessorRead, ProcessRequest, ResultRead, StatusRead
@@ -22,9 +22,10 @@ from core.http.conditional import answer_with_etag, etag_of, not_modified
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
-from core.http.request_context import current_request_id
 from core.http.routes import PeopleRoute
 from core.http.streaming import stream
+from core.http.wired import wired
+from core.tracing import current_request_id
 
 router = APIRouter(tags=["processing"], route_class=PeopleRoute)
 
@@ -32,12 +33,7 @@ POLL_S = 1
 Wait = Annotated[float, Query(ge=0, le=30, allow_inf_nan=False, description="Seconds to wait for a change")]
 
 
-async def _processing(request: Request) -> Processing:
-    processing: Processing = request.app.state.container.documents.processing()
-    return processing
-
-
-CurrentProcessing = Annotated[Processing, Depends(_processing)]
+CurrentProcessing = Annotated[Processing, wired("documents.processing")]
 
 
 @router.get("/processors", response_model=list[ProcessorRead], responses=responses(Unauthenticated))
@@ -54,13 +50,9 @@ async def list_processors(_: CurrentPrincipal, processing: CurrentProcessing) ->
     },
 )  # fmt: skip
 async def process_document(
-    document_id: str,
-    response: Response,
-    principal: CurrentPrincipal,
-    processing: CurrentProcessing,
-    once: Annotated[Once, once_in("documents")],
-    body: ProcessRequest | None = None,
-) -> StatusRead | Response:
+    document_id: str, response: Response, principal: CurrentPrincipal, processing: CurrentProcessing,
+    once: Annotated[Once, once_in("documents")], body: ProcessRequest | None = None,
+) -> StatusRead | Response:  # fmt: skip
     """Process a document in the background. While it is being processed, asking again changes nothing."""
     asked = body or ProcessRequest()
 
@@ -85,18 +77,12 @@ async def process_document(
 
 
 @router.get(
-    "/documents/{document_id}/status",
-    response_model=StatusRead,
-    responses=responses(Unauthenticated, DocumentNotFound),
+    "/documents/{document_id}/status", response_model=StatusRead, responses=responses(Unauthenticated, DocumentNotFound)
 )
 async def get_status(
-    document_id: str,
-    request: Request,
-    response: Response,
-    principal: CurrentPrincipal,
-    processing: CurrentProcessing,
+    document_id: str, request: Request, response: Response, principal: CurrentPrincipal, processing: CurrentProcessing,
     wait: Wait = 0,
-) -> Any:
+) -> Any:  # fmt: skip
     """How far it is. `progress` never goes back within an attempt.
 
     With `wait` it answers when something has changed: since your `If-None-Match`, or else since you asked.
@@ -126,11 +112,7 @@ async def cancel_processing(document_id: str, principal: CurrentPrincipal, proce
     responses=responses(Unauthenticated, DocumentNotFound, ResultNotReady, ProcessingFailed, Unavailable),
 )  # fmt: skip
 async def get_result(
-    document_id: str,
-    request: Request,
-    response: Response,
-    principal: CurrentPrincipal,
-    processing: CurrentProcessing,
+    document_id: str, request: Request, response: Response, principal: CurrentPrincipal, processing: CurrentProcessing
 ) -> Any:
     """What processing found."""
     known, stored = await processing.result(principal.id, document_id)

@@ -1,10 +1,8 @@
 """Wake-ups of processing through Celery."""
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ProcessorRegistry
+from core.broker import Broker, BrokerAway
 from core.celery import DOCUMENTS, PIPELINES, WakeUps
 
 PROCESS = "documents.process"
@@ -14,17 +12,18 @@ SLOW_S = 60
 class CeleryProcessingQueue:
     """Slow processors of other packages have a queue of their own, so that waiting never holds a parsing slot."""
 
-    def __init__(self, wake_ups: WakeUps, registry: ProcessorRegistry, redis: Redis) -> None:
-        self._wake_ups, self._registry, self._redis = wake_ups, registry, redis
+    def __init__(self, wake_ups: WakeUps, registry: ProcessorRegistry, broker: Broker) -> None:
+        self._wake_ups, self._registry, self._broker = wake_ups, registry, broker
 
     def wake(self, wake_up: WakeUp) -> None:
         task = (wake_up.document_id, wake_up.attempt)
-        self._wake_ups.send(PROCESS, task, queue=self._queue_of(wake_up.processor), request_id=wake_up.request_id)
+        asked_by = {"request_id": wake_up.request_id, "trace": wake_up.trace}
+        self._wake_ups.send(PROCESS, task, queue=self._queue_of(wake_up.processor), **asked_by)
 
     async def backlog(self) -> int:
         try:
-            return sum([int(await self._redis.llen(queue)) for queue in (DOCUMENTS, PIPELINES)])
-        except RedisError:
+            return sum(await self._broker.waiting(DOCUMENTS, PIPELINES))
+        except BrokerAway:
             return 0
 
     def _queue_of(self, name: str) -> str:

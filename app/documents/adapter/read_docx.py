@@ -78,10 +78,7 @@ def _read(package: Package) -> Iterator[Line]:
         "remarks": ["external_relationship"] if external else [],
     }
     further = (one.target for one in related if one.kind in FURTHER_PARTS and not one.external)
-    parts = [
-        package.main,
-        *dict.fromkeys(part for part in further if part in package and part != package.main),
-    ]
+    parts = [package.main, *dict.fromkeys(part for part in further if part in package and part != package.main)]
     total = sum(map(package.size, parts))
     before = 0
     for part in parts:

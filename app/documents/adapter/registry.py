@@ -59,11 +59,9 @@ class InstalledProcessors:
         self._by_name: Mapping[str, RegisteredProcessor] = {found.name: found for found in processors}
 
     def list(self) -> tuple[RegisteredProcessor, ...]:
-        """All processors, the default first."""
         return tuple(self._by_name.values())
 
     def find(self, name: str) -> RegisteredProcessor | None:
-        """The processor of that name."""
         return self._by_name.get(name)
 
 

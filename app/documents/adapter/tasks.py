@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 
 from app.documents.adapter.queue import PROCESS
 from core.config import Settings
@@ -13,20 +12,17 @@ REMOVE_DELETED, REMOVE_ORPHANS = "documents.remove_deleted", "documents.remove_o
 SWEEP_UPLOADS = "documents.sweep_uploads"
 
 
-TASKS: Mapping[str, Work] = MappingProxyType(
-    {
-        PROCESS: lambda container, document_id, attempt: container.documents.attempts().run(document_id, attempt),
-        RECONCILE: lambda container: container.documents.upkeep().reconcile(),
-        REMOVE_DELETED: lambda container: container.documents.upkeep().remove_deleted(),
-        RELAY: lambda container: container.documents.relay().run(),
-        REMOVE_ORPHANS: lambda container: container.documents.inspection().remove_orphans(),
-        SWEEP_UPLOADS: lambda container: container.documents.uploads().sweep(),
-    }
-)
+TASKS: Mapping[str, Work] = {
+    PROCESS: lambda container, document_id, attempt: container.documents.attempts().run(document_id, attempt),
+    RECONCILE: lambda container: container.documents.upkeep().reconcile(),
+    REMOVE_DELETED: lambda container: container.documents.upkeep().remove_deleted(),
+    RELAY: lambda container: container.documents.relay().run(),
+    REMOVE_ORPHANS: lambda container: container.documents.inspection().remove_orphans(),
+    SWEEP_UPLOADS: lambda container: container.documents.uploads().sweep(),
+}
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
-    """Periodic tasks and their intervals."""
     return {
         RECONCILE: timedelta(seconds=settings.reconcile_interval_seconds),
         RELAY: timedelta(seconds=min(5.0, settings.reconcile_interval_seconds)),

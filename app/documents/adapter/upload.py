@@ -68,6 +68,7 @@ class UploadGate:
 
     def __init__(self, places: int, wait_s: float) -> None:
         self._places, self._wait_s = asyncio.Semaphore(places), wait_s
+        self.places, self.taken = places, 0
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -76,9 +77,11 @@ class UploadGate:
                 await self._places.acquire()
         except TimeoutError as cause:
             raise Overloaded from cause
+        self.taken += 1
         try:
             yield
         finally:
+            self.taken -= 1
             self._places.release()
 
 

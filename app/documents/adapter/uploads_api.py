@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from app.documents.adapter.api import document_etag
@@ -25,6 +25,7 @@ from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import Body, PeopleRoute
+from core.http.wired import wired
 
 
 class CheckingRoute(PeopleRoute):
@@ -115,22 +116,7 @@ router = APIRouter(tags=["documents"], route_class=PeopleRoute)
 completing = APIRouter(tags=["documents"], route_class=CheckingRoute)
 
 
-async def _uploads(request: Request) -> Uploads:
-    uploads: Uploads = request.app.state.container.documents.uploads()
-    return uploads
-
-
-async def _begin_gate(request: Request) -> UploadGate:
-    gate: UploadGate = request.app.state.container.documents.begin_gate()
-    return gate
-
-
-async def _complete_gate(request: Request) -> UploadGate:
-    gate: UploadGate = request.app.state.container.documents.complete_gate()
-    return gate
-
-
-CurrentUploads = Annotated[Uploads, Depends(_uploads)]
+CurrentUploads = Annotated[Uploads, wired("documents.uploads")]
 
 
 @router.post(
@@ -142,7 +128,7 @@ CurrentUploads = Annotated[Uploads, Depends(_uploads)]
 )  # fmt: skip
 async def begin_upload(
     body: UploadBegin, response: Response, principal: CurrentPrincipal, uploads: CurrentUploads,
-    gate: Annotated[UploadGate, Depends(_begin_gate)], once: Annotated[Once, once_in("documents")],
+    gate: Annotated[UploadGate, wired("documents.begin_gate")], once: Annotated[Once, once_in("documents")],
 ) -> UploadRead | Response:  # fmt: skip
     """Get links to put a file straight into storage: in one piece, or in parts, which may be repeated and resumed."""
 
@@ -177,7 +163,7 @@ async def get_upload(
 )  # fmt: skip
 async def complete_upload(
     upload_id: str, response: Response, principal: CurrentPrincipal, uploads: CurrentUploads,
-    gate: Annotated[UploadGate, Depends(_complete_gate)], once: Annotated[Once, once_in("documents")],
+    gate: Annotated[UploadGate, wired("documents.complete_gate")], once: Annotated[Once, once_in("documents")],
     body: UploadComplete | None = None,
 ) -> DocumentRead | Response:  # fmt: skip
     """All bytes are there: look at them, and make the document. Repeating it gives the same document."""

@@ -11,15 +11,15 @@ import structlog
 from app.documents.application.originals import original_place
 from app.documents.domain.document import Document, new_original_key, uploaded_event
 from app.documents.domain.errors import (
+    REFUSALS,
     DocumentNotFound,
     DuplicateDocument,
     FileNameInvalid,
     OriginalMissing,
     UnsupportedFileType,
-    refusal,
 )
 from app.documents.domain.filename import FileNameRefused, clean_filename, extension
-from app.documents.domain.ports import Documents, Filters, Runs
+from app.documents.domain.ports import Documents, Filters, Listed, Runs
 from app.documents.domain.processors import EXTENSIONS, FileRefused
 from app.folders.contracts import FolderDirectory
 from core.clock import Clock
@@ -58,12 +58,7 @@ class Upload:
 
 class Library:
     def __init__(
-        self,
-        documents: Documents,
-        runs: Runs,
-        files: FileStore,
-        folders: FolderDirectory,
-        clock: Clock,
+        self, documents: Documents, runs: Runs, files: FileStore, folders: FolderDirectory, clock: Clock
     ) -> None:
         self._documents, self._runs, self._files = documents, runs, files
         self._folders, self._clock = folders, clock
@@ -91,10 +86,10 @@ class Library:
     async def get(self, owner_id: str, document_id: str) -> Document:
         return await self._documents.get(document_id, owner_id)
 
-    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Document]:
+    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Listed]:
         return await self._documents.list(owner_id, filters, after, limit)
 
-    async def list_folder(self, owner_id: str, folder_id: str, after: Position | None, limit: int) -> Page[Document]:
+    async def list_folder(self, owner_id: str, folder_id: str, after: Position | None, limit: int) -> Page[Listed]:
         """As `list`, but a folder that is not there is an error."""
         await self._demand_folder(folder_id, owner_id)
         return await self._documents.list(owner_id, Filters(folder_id=folder_id), after, limit)
@@ -170,7 +165,7 @@ def new_document(
 def refused_file(refused: FileRefused, owner_id: str) -> AppError:
     """What its sender is told; the reason is for the log."""
     log.info("security", name="file_refused", code=refused.code, reason=refused.reason, principal=owner_id)
-    return refusal(refused)
+    return REFUSALS[refused.code]()
 
 
 def checked_name(raw: str) -> str:

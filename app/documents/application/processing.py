@@ -32,14 +32,9 @@ DEFAULT_PROCESSOR = "extract"
 
 class Processing:
     def __init__(
-        self,
-        documents: Documents,
-        runs: Runs,
-        queue: ProcessingQueue,
-        files: FileStore,
-        registry: ProcessorRegistry,
+        self, documents: Documents, runs: Runs, queue: ProcessingQueue, files: FileStore, registry: ProcessorRegistry,
         stopping: Callable[[], bool],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._documents, self._runs, self._queue = documents, runs, queue
         self._files, self._registry, self._stopping = files, registry, stopping
 
@@ -47,16 +42,9 @@ class Processing:
         return self._registry.list()
 
     async def request(
-        self,
-        owner_id: str,
-        document_id: str,
-        *,
-        processor: str | None,
-        options: Mapping[str, Any],
-        force: bool,
-        request_id: str,
-        command_id: str | None = None,
-    ) -> Document:
+        self, owner_id: str, document_id: str, *, processor: str | None, options: Mapping[str, Any], force: bool,
+        request_id: str, command_id: str | None = None,
+    ) -> Document:  # fmt: skip
         """Queues an attempt where none is under way and, unless forced, none has succeeded; one for each command."""
         document = await self._documents.get(document_id, owner_id)
         chosen, checked = self._checked(document, processor, options)
@@ -138,9 +126,7 @@ class Processing:
             raise ProcessorUnknown(pointer="/processor")
         if document.content_type not in processor.content_types:
             raise Invalid(
-                "This processor does not take this type of document.",
-                pointer="/processor",
-                rule="content_type",
+                "This processor does not take this type of document.", pointer="/processor", rule="content_type"
             )
         try:
             return processor, processor.checked(options)

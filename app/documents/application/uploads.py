@@ -64,15 +64,9 @@ class Progress:
 
 class Uploads:
     def __init__(
-        self,
-        uploads: DirectUploads,
-        documents: Documents,
-        files: UploadStore,
-        folders: FolderDirectory,
-        check: StoredFileCheck,
-        max_bytes: int,
-        clock: Clock,
-    ) -> None:
+        self, uploads: DirectUploads, documents: Documents, files: UploadStore, folders: FolderDirectory,
+        check: StoredFileCheck, max_bytes: int, clock: Clock,
+    ) -> None:  # fmt: skip
         self._uploads, self._documents, self._files = uploads, documents, files
         self._folders, self._check, self._clock = folders, check, clock
         self._max_bytes = min(max_bytes, MAX_BYTES)

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.documents.domain.processors import ExtractionSummary, PageWarning, ProcessingError
 from core.events import OutboxEvent, event_id
 from core.ids import random_token
 from core.object_keys import OWN_ROOT
+from core.values import Value
 
 EventType = Literal[
     "document.uploaded", "document.processing", "document.completed", "document.failed", "document.deleted"
@@ -20,26 +20,23 @@ ORIGINALS, RESULTS = f"{OWN_ROOT}originals/", f"{OWN_ROOT}results/"
 Status = Literal["UPLOADED", "PROCESSING", "COMPLETED", "FAILED"]
 RunState = Literal["queued", "running"]
 
-# What each transition asks of the status; the updates in adapter/mongo_runs.py say the same to the database.
-REQUESTABLE: Final[Mapping[bool, tuple[Status, ...]]] = MappingProxyType(
-    {False: ("UPLOADED", "FAILED"), True: ("UPLOADED", "FAILED", "COMPLETED")}  # by `force`
-)
+# What a request asks of the status, by `force`; the updates in adapter/mongo_runs.py say the same to the database.
+REQUESTABLE: Final[Mapping[bool, tuple[Status, ...]]] = {
+    False: ("UPLOADED", "FAILED"),
+    True: ("UPLOADED", "FAILED", "COMPLETED"),
+}
 
 
-class StoredObject(BaseModel):
+class StoredObject(Value):
     """One object of a result; `size` in bytes."""
-
-    model_config = ConfigDict(frozen=True)
 
     key: str
     size: int
     sha256: str
 
 
-class RunResult(BaseModel):
+class RunResult(Value):
     """What the record keeps of a result: small, and where the rest lies."""
-
-    model_config = ConfigDict(frozen=True)
 
     attempt: int
     processor: str
@@ -72,19 +69,18 @@ class Run(BaseModel):
     processor: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     request_id: str | None = None
+    trace: str = ""  # what whoever works on it goes on with (core/tracing.py)
     command_id: str | None = None  # what asked for this attempt, where it may be asked again
     error: ProcessingError | None = None
     result: RunResult | None = None
 
 
-class Source(BaseModel):
+class Source(Value):
     """Where a scanned document lies: an object of the host, which is read and never changed.
 
     A generation is one sync of the folder: the last that saw the object, the first, the one that saw it change, and the
     one that missed it.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     folder_id: str  # whose source it is; the document's own folder_id may change
     bucket: str

@@ -1,6 +1,6 @@
 """What can go wrong with documents, as clients are told."""
 
-from app.documents.domain.processors import FileRefused, ProcessingError
+from app.documents.domain.processors import ProcessingError
 from core.errors import AppError, Conflict, Invalid, NotFound, Unsupported
 
 
@@ -76,8 +76,3 @@ class ArchiveBomb(Invalid):
 REFUSALS: dict[str, type[AppError]] = {
     error.code: error for error in (UnsupportedFileType, FileCorrupt, FileEncrypted, MacroNotAllowed, ArchiveBomb)
 }
-
-
-def refusal(refused: FileRefused) -> AppError:
-    """The error that a client sees for a file that the structural check refused."""
-    return REFUSALS[refused.code]()

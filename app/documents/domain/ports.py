@@ -36,6 +36,13 @@ class StoredNames:
     results: tuple[str, ...]
 
 
+Listed = dict[str, Any]  # a document in a list, as clients see it: `document_id` and
+LISTED_FIELDS = (
+    "filename", "content_type", "size", "sha256", "status", "folder_id", "external_id", "metadata",
+    "created_at", "updated_at",
+)  # fmt: skip
+
+
 class Documents(Protocol):
     """Every call names the owner; somebody else's document, and a deleted one, is not there."""
 
@@ -49,7 +56,7 @@ class Documents(Protocol):
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None: ...
 
-    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Document]: ...
+    async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Listed]: ...
 
     async def update(self, document: Document, fields: dict[str, Any]) -> Document | None:
         """Sets fields where the document still is the version given. None where it has changed."""
@@ -78,28 +85,22 @@ class WakeUp:
     attempt: int
     processor: str
     request_id: str
+    trace: str = ""
 
     @classmethod
     def of(cls, document: Document) -> "WakeUp":
         """The attempt that a document waits with."""
         run = document.run
-        return cls(document.id, run.attempt, run.processor or "", run.request_id or "")
+        return cls(document.id, run.attempt, run.processor or "", run.request_id or "", run.trace)
 
 
 class Runs(Protocol):
     """Transitions of a run: one conditional update each, on the database's clock. No match is an answer, no error."""
 
     async def request(
-        self,
-        document_id: str,
-        owner_id: str,
-        *,
-        processor: str,
-        options: dict[str, Any],
-        force: bool,
-        request_id: str,
+        self, document_id: str, owner_id: str, *, processor: str, options: dict[str, Any], force: bool, request_id: str,
         command_id: str | None = None,
-    ) -> Document | None:
+    ) -> Document | None:  # fmt: skip
         """One command starts one attempt, however often it asks."""
 
     async def claim(self, document_id: str, attempt: int, *, token: str, worker: str) -> Document | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,7 +13,7 @@ from app.documents.domain.limits import Limits
 
 PDF: Final = "application/pdf"
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({PDF: "pdf", DOCX: "docx"})
+EXTENSIONS: Final[Mapping[str, str]] = {PDF: "pdf", DOCX: "docx"}
 
 RefusalCode = Literal["unsupported_file_type", "file_corrupt", "file_encrypted", "macro_not_allowed", "archive_bomb"]
 ErrorCode = Literal[
@@ -33,22 +32,19 @@ ErrorCode = Literal[
 Remark = Literal["javascript", "embedded_files", "trailing_data", "external_relationship"]
 StopReason = Literal["cancelled", "lost", "shutdown"]
 
-ERROR_CODES: Final[tuple[ErrorCode, ...]] = get_args(ErrorCode)
-SENTENCES: Final[Mapping[ErrorCode, str]] = MappingProxyType(
-    {
-        "document_corrupt": "The file is damaged and cannot be read.",
-        "document_encrypted": "The file is protected by a password.",
-        "too_many_pages": "The document has too many pages.",
-        "memory_limit": "Reading the document needs more memory or output than allowed.",
-        "cpu_limit": "Reading the document needs more computing time than allowed.",
-        "timeout": "Processing took longer than allowed.",
-        "parser_crash": "The reader stopped unexpectedly on this document.",
-        "cancelled": "Processing was cancelled.",
-        "storage_unavailable": "The stored file could not be read or the result not be stored.",
-        "worker_lost": "The worker that processed the document was lost.",
-        "internal": "Processing failed for an internal reason.",
-    }
-)
+SENTENCES: Final[Mapping[ErrorCode, str]] = {
+    "document_corrupt": "The file is damaged and cannot be read.",
+    "document_encrypted": "The file is protected by a password.",
+    "too_many_pages": "The document has too many pages.",
+    "memory_limit": "Reading the document needs more memory or output than allowed.",
+    "cpu_limit": "Reading the document needs more computing time than allowed.",
+    "timeout": "Processing took longer than allowed.",
+    "parser_crash": "The reader stopped unexpectedly on this document.",
+    "cancelled": "Processing was cancelled.",
+    "storage_unavailable": "The stored file could not be read or the result not be stored.",
+    "worker_lost": "The worker that processed the document was lost.",
+    "internal": "Processing failed for an internal reason.",
+}
 RETRYABLE: Final[frozenset[ErrorCode]] = frozenset(
     {"timeout", "cancelled", "storage_unavailable", "worker_lost", "internal"}
 )
@@ -203,22 +199,6 @@ class Job(Protocol):
         """`Result.result` of the needed processor `name`."""
 
 
-class DocumentProcessor(Protocol):
-    """The shape third-party packages provide; matched by attributes, nothing is imported from here."""
-
-    name: str  # ^[a-z][a-z0-9_-]{0,39}$
-    version: str  # changes whenever the output may change
-    description: str
-    content_types: frozenset[str]
-    options: type[BaseModel] | None
-    needs: tuple[str, ...]
-    env: tuple[str, ...]
-    limits: Mapping[str, float]
-
-    def process(self, job: Job) -> Iterator[dict[str, Any]]:
-        """Runs in the child and yields its lines."""
-
-
 class NoOptions(BaseModel):
     """Options of a processor that takes none."""
 
@@ -253,8 +233,7 @@ class ProcessorRegistry(Protocol):
     def list(self) -> tuple[RegisteredProcessor, ...]:
         """All processors, the default first."""
 
-    def find(self, name: str) -> RegisteredProcessor | None:
-        """The processor of that name."""
+    def find(self, name: str) -> RegisteredProcessor | None: ...
 
 
 @dataclass(frozen=True, slots=True)

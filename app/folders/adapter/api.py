@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.folders.adapter.schemas import FolderCreate, FolderRead, FolderUpdate
 from app.folders.application.service import FolderService
@@ -15,17 +15,13 @@ from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, li
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute
+from core.http.wired import wired
 from core.sources import SourceNotAllowed
 
 router = APIRouter(prefix="/folders", tags=["folders"], route_class=PeopleRoute)
 
 
-async def _service(request: Request) -> FolderService:
-    service: FolderService = request.app.state.container.folders.service()
-    return service
-
-
-Service = Annotated[FolderService, Depends(_service)]
+Service = Annotated[FolderService, wired("folders.service")]
 CurrentOnce = Annotated[Once, once_in("folders")]
 
 
@@ -42,7 +38,7 @@ async def create_folder(
         folder = await service.create(principal.id, name=body.name, source=body.source, command_id=command_id)
         response.headers["Location"] = f"/folders/{folder.id}"
         response.headers["ETag"] = _etag(folder)
-        return _read(folder)
+        return FolderRead.of(folder)
 
     return await once(body, create)
 
@@ -55,7 +51,7 @@ async def list_folders(
     """Your folders, newest first."""
     after = position_of(request, cursors, cursor, {})
     page = await service.list(principal.id, after, limit)
-    return list_page(request, response, cursors, page, _read, {}, limit)
+    return list_page(request, response, cursors, page, FolderRead.of, {}, limit)
 
 
 @router.get("/{folder_id}", response_model=FolderRead, responses=responses(Unauthenticated, FolderNotFound))
@@ -64,7 +60,7 @@ async def get_folder(
 ) -> Any:
     """One folder."""
     folder = await service.get(principal.id, folder_id)
-    return answer_with_etag(request, response, _etag(folder), _read(folder))
+    return answer_with_etag(request, response, _etag(folder), FolderRead.of(folder))
 
 
 @router.patch(
@@ -74,19 +70,15 @@ async def get_folder(
     ),
 )  # fmt: skip
 async def rename_folder(
-    folder_id: str,
-    body: FolderUpdate,
-    request: Request,
-    response: Response,
-    principal: CurrentPrincipal,
+    folder_id: str, body: FolderUpdate, request: Request, response: Response, principal: CurrentPrincipal,
     service: Service,
-) -> FolderRead:
+) -> FolderRead:  # fmt: skip
     """Rename a folder. With `If-Match` only where it has not changed since you read it."""
     folder = await service.rename(
         principal.id, folder_id, name=body.name, demand=lambda found: demand_match(request, _etag(found))
     )
     response.headers["ETag"] = _etag(folder)
-    return _read(folder)
+    return FolderRead.of(folder)
 
 
 @router.delete("/{folder_id}", status_code=204, responses=responses(Unauthenticated, FolderNotFound, FolderNotEmpty))
@@ -97,13 +89,3 @@ async def delete_folder(folder_id: str, principal: CurrentPrincipal, service: Se
 
 def _etag(folder: Folder) -> str:
     return etag_of(folder.id, folder.version)
-
-
-def _read(folder: Folder) -> FolderRead:
-    return FolderRead(
-        folder_id=folder.id,
-        name=folder.name,
-        source=folder.source,
-        created_at=folder.created_at,
-        updated_at=folder.updated_at,
-    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -54,9 +53,7 @@ class AllFound(Message):
     failed_folders: list[Id] = Field(max_length=10_000)
 
 
-MESSAGES: Mapping[object, type[BatchFound | AllFound]] = MappingProxyType(
-    {"scan.batch": BatchFound, "scan.completed": AllFound}
-)
+MESSAGES: Mapping[object, type[BatchFound | AllFound]] = {"scan.batch": BatchFound, "scan.completed": AllFound}
 
 
 class ScanCallbacks:
@@ -66,10 +63,7 @@ class ScanCallbacks:
         """`keys`: any of which the sender may have signed with."""
         self._syncs, self._keys, self._clock = syncs, keys, clock
 
-    async def receive(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        await self.take(headers, body)
-
-    async def take(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
+    async def receive(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bool:
         """Whether it was here before. Raises SignatureInvalid, SignatureExpired, Malformed, Invalid, SyncNotFound."""
         verify(self._keys, headers, body, self._clock().timestamp())
         told = _read(body)

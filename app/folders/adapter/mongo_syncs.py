@@ -4,20 +4,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from pymongo import ASCENDING, IndexModel, ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo import ASCENDING, IndexModel
 
 from app.folders.contracts import ScanCounts
 from app.folders.domain.errors import SyncNotFound
 from app.folders.domain.sync import SENTENCES, EventType, ScanEnd, Sync, SyncErrorCode
 from app.scans.contracts import ScanStatus
 from core.events import event_id
-from core.mongo import Record, Row, to_model, translated
-from core.relay import DeliveryRecord
+from core.mongo import NOW, Record, Row, change_one, find_one, get_one, insert_new, later, translated
+from core.relay import OUTBOX_INDEX, DeliveryRecord
 
 OPEN: Row = {"$in": ["PENDING", "RUNNING"]}
 LOOK_AGAIN_S, LEASE_S = 30, 60
-NOW = "$$NOW"
 
 
 class SyncRecord(Sync, Record):
@@ -27,9 +25,7 @@ class SyncRecord(Sync, Record):
             IndexModel(  # the reconciler: what somebody must look after, longest first
                 [("next_at", ASCENDING)], name="open", partialFilterExpression={"status": OPEN}
             ),
-            IndexModel(  # the relay: events not yet routed
-                [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
-            ),
+            OUTBOX_INDEX,
         ]
 
 
@@ -38,29 +34,19 @@ class FolderDeliveryRecord(DeliveryRecord):
 
 
 class MongoSyncs:
-    """Syncs in the collection `syncs`."""
-
     async def add(self, sync: Sync) -> Sync:
-        try:
-            with translated():
-                await self._rows.insert_one({"_id": sync.id, **sync.model_dump(exclude={"id"})})
-        except DuplicateKeyError:
-            return await self.get(sync.id, sync.owner_id)
-        return sync
+        return sync if await insert_new(SyncRecord.rows(), sync) else await self.get(sync.id, sync.owner_id)
 
     async def get(self, sync_id: str, owner_id: str) -> Sync:
-        sync = await self._find({"_id": sync_id, "owner_id": owner_id})
-        if sync is None:
-            raise SyncNotFound
-        return sync
+        return await get_one(SyncRecord.rows(), {"_id": sync_id, "owner_id": owner_id}, Sync, SyncNotFound)
 
     async def find_for_worker(self, sync_id: str) -> Sync | None:
-        return await self._find({"_id": sync_id})
+        return await find_one(SyncRecord.rows(), {"_id": sync_id}, Sync)
 
     async def due(self, limit: int) -> Sequence[Sync]:
         waiting = {"status": OPEN, "$expr": {"$lte": ["$next_at", NOW]}}
         with translated():
-            found = await self._rows.find(waiting, {"_id": 1}).sort("next_at", ASCENDING).limit(limit).to_list()
+            found = await SyncRecord.rows().find(waiting, {"_id": 1}).sort("next_at", ASCENDING).limit(limit).to_list()
         taken = [await self._change({**waiting, "_id": row["_id"]}, {}) for row in found]
         return [sync for sync in taken if sync]
 
@@ -79,7 +65,7 @@ class MongoSyncs:
 
     async def hold(self, sync_id: str, token: str) -> bool:
         free = {"_id": sync_id, "status": OPEN, "$expr": {"$lte": ["$locked_until", NOW]}}  # null is before every date
-        return await self._change(free, {"token": token, "locked_until": _later(LEASE_S)}, LEASE_S) is not None
+        return await self._change(free, {"token": token, "locked_until": later(LEASE_S)}, LEASE_S) is not None
 
     async def finish(
         self, sync_id: str, status: ScanStatus, counts: ScanCounts, error: SyncErrorCode | None, token: str | None
@@ -90,6 +76,7 @@ class MongoSyncs:
         documents = {f"documents_{name}": count for name, count in asdict(counts).items()}
         told = {
             "event_id": event_id(sync_id, 1), "seq": 1, "type": type_, "at": NOW, "owner_id": "$owner_id",
+            "trace": "$trace",
             "data": {"sync_id": "$_id", "status": status, **documents, "error": reason},
         }  # fmt: skip
         over = {"status": status, "counts": asdict(counts), "error": error, "finished_at": NOW, "outbox": [told]}
@@ -102,23 +89,4 @@ class MongoSyncs:
         return await self._change(query, update)
 
     async def _change(self, query: Row, update: Row, look_again_s: float = LOOK_AGAIN_S) -> Sync | None:
-        with translated():
-            row = await self._rows.find_one_and_update(
-                query,
-                [{"$set": {**update, "next_at": _later(look_again_s)}}],
-                return_document=ReturnDocument.AFTER,
-            )
-        return None if row is None else to_model(Sync, row)
-
-    async def _find(self, query: Row) -> Sync | None:
-        with translated():
-            row = await self._rows.find_one(query)
-        return None if row is None else to_model(Sync, row)
-
-    @property
-    def _rows(self) -> Any:
-        return SyncRecord.get_pymongo_collection()
-
-
-def _later(seconds: float) -> Row:
-    return {"$add": [NOW, round(seconds * 1000)]}
+        return await change_one(SyncRecord.rows(), query, [{"$set": {**update, "next_at": later(look_again_s)}}], Sync)

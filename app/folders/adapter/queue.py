@@ -11,4 +11,4 @@ class CelerySyncQueue:
         self._wake_ups = wake_ups
 
     def wake(self, sync: Sync) -> None:
-        self._wake_ups.send(ORDER_SCANS, (sync.id,), queue=PERIODIC, request_id=sync.request_id)
+        self._wake_ups.send(ORDER_SCANS, (sync.id,), queue=PERIODIC, request_id=sync.request_id, trace=sync.trace)

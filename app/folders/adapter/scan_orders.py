@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import structlog
@@ -13,8 +13,8 @@ from app.folders.domain.sync import SyncErrorCode
 from app.scans.contracts import ScanOrder, ScanService, ScanStatus
 from core.clock import Clock
 from core.errors import AppError, Unavailable
-from core.http.request_context import current_request_id
 from core.security.signing import sign
+from core.tracing import calling
 
 log = structlog.get_logger("folders")
 
@@ -76,7 +76,14 @@ class HttpScanOrders:
         return (await self._call("GET", f"/scans/{quote(scan_id, safe='')}", {}, None)).status
 
     async def _call(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> _Answer:
-        ours = {"X-Request-ID": current_request_id(), "Accept-Encoding": "identity", "User-Agent": "Dossier"}
+        with calling(method, urlsplit(self._url).hostname or "") as call:
+            ours = {**call.headers_for_ours, "Accept-Encoding": "identity", "User-Agent": "Dossier"}
+            call.status, content = await self._answered(method, path, {**headers, **ours}, body)
+        return _understood(call.status, content)
+
+    async def _answered(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
         status, content = 401, b""
         try:
             async with (
@@ -84,7 +91,7 @@ class HttpScanOrders:
                 httpx.AsyncClient(trust_env=False, transport=self._transport, timeout=TOTAL_S) as client,
             ):
                 for token in self._tokens:
-                    everything = {**headers, **ours, "Private-Token": token}
+                    everything = {**headers, "Private-Token": token}
                     status, content = await _exchange(
                         client.build_request(method, self._url + path, headers=everything, content=body), client
                     )
@@ -93,7 +100,7 @@ class HttpScanOrders:
                     log.warning("scans_token_refused")
         except (httpx.TransportError, TimeoutError) as cause:
             raise Unavailable from cause
-        return _understood(status, content)
+        return status, content
 
 
 async def _exchange(request: httpx.Request, client: httpx.AsyncClient) -> tuple[int, bytes]:

@@ -1,11 +1,13 @@
 """JSON of folders."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
 from app.folders.contracts import ScanCounts
+from app.folders.domain.folder import Folder
 from app.folders.domain.sync import MAX_FOLDERS, SENTENCES, Sync, SyncErrorCode
 from app.scans.contracts import ScanStatus
 from core.http.routes import Body
@@ -20,10 +22,7 @@ Name = Annotated[
 class FolderCreate(Body):
     name: Name
     source: str | None = Field(
-        default=None,
-        max_length=2048,
-        examples=["s3://imports/2026/"],
-        description="Objects that become its documents",
+        default=None, max_length=2048, examples=["s3://imports/2026/"], description="Objects that become its documents"
     )
 
 
@@ -37,6 +36,10 @@ class FolderRead(BaseModel):
     source: str | None
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def of(cls, folder: Folder) -> "FolderRead":
+        return cls(folder_id=folder.id, **folder.model_dump(include=set(cls.model_fields)))
 
 
 class SyncCreate(Body):
@@ -72,14 +75,9 @@ class SyncRead(BaseModel):
     def of(cls, sync: Sync, counts: ScanCounts) -> "SyncRead":
         return cls(
             sync_id=sync.id,
-            status=sync.status,
             folders=[SyncFolderRead(folder_id=folder.folder_id, source=folder.source) for folder in sync.folders],
             batches_received=len(sync.batches),
-            documents_seen=counts.seen,
-            documents_created=counts.created,
-            documents_updated=counts.updated,
-            documents_missing=counts.missing,
             error=SyncErrorRead(code=sync.error, detail=SENTENCES[sync.error]) if sync.error else None,
-            created_at=sync.created_at,
-            finished_at=sync.finished_at,
+            **{f"documents_{name}": count for name, count in asdict(counts).items()},
+            **sync.model_dump(include={"status", "created_at", "finished_at"}),
         )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from app.folders.adapter.callbacks import MESSAGES, ScanCallbacks
@@ -15,10 +15,11 @@ from core.http.conditional import answer_with_etag, etag_of
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
-from core.http.request_context import current_request_id
 from core.http.routes import PeopleRoute, PrivateTokenRoute
+from core.http.wired import wired
 from core.security.service_keys import ApiKeyInvalid, ApiKeyMissing
 from core.security.signing import SignatureExpired, SignatureInvalid
+from core.tracing import current_request_id
 
 POLL_S = 2
 CALLBACK_BYTES = 4 * 1024 * 1024
@@ -39,17 +40,7 @@ class Received(BaseModel):
     duplicate: bool
 
 
-async def _service(request: Request) -> SyncService:
-    service: SyncService = request.app.state.container.folders.syncs()
-    return service
-
-
-async def _callbacks(request: Request) -> ScanCallbacks:
-    receiver: ScanCallbacks = request.app.state.container.folders.callbacks()
-    return receiver
-
-
-Service = Annotated[SyncService, Depends(_service)]
+Service = Annotated[SyncService, wired("folders.syncs")]
 
 
 def _schema(message: type[BaseModel]) -> dict[str, Any]:
@@ -115,6 +106,6 @@ async def get_sync(
         Unavailable,
     ),
 )  # fmt: skip
-async def receive_scan(request: Request, receiver: Annotated[ScanCallbacks, Depends(_callbacks)]) -> Received:
+async def receive_scan(request: Request, receiver: Annotated[ScanCallbacks, wired("folders.callbacks")]) -> Received:
     """For the scan service: a batch of documents, or word that all is listed. In any order, and as often as need be."""
-    return Received(duplicate=await receiver.take(request.headers.raw, await request.body()))
+    return Received(duplicate=await receiver.receive(request.headers.raw, await request.body()))

@@ -12,11 +12,12 @@ import structlog
 from app.folders.contracts import ScanCounts, ScannedDocuments, ScannedFile, ScannedFolder
 from app.folders.domain.errors import FolderNotFound, NoScanService, NoSource, ScanRefused, SyncNotFound
 from app.folders.domain.folder import Folder
-from app.folders.domain.ports import Announcements, Folders, ScanOrders, SyncQueue, Syncs
+from app.folders.domain.ports import Folders, ScanOrders, SyncQueue, Syncs
 from app.folders.domain.sync import MAX_FOLDERS, SILENCE, TIMEOUT, ScanEnd, Sync, SyncErrorCode, SyncFolder
 from app.scans.contracts import ScanFolder, ScanOrder, ScanStatus
 from core.clock import Clock
 from core.errors import Unavailable
+from core.events import Announcements
 from core.ids import id_for, random_token
 
 log = structlog.get_logger("folders")
@@ -26,15 +27,9 @@ BATCH = 200
 
 class SyncService:
     def __init__(
-        self,
-        syncs: Syncs,
-        folders: Folders,
-        documents: ScannedDocuments,
-        orders: ScanOrders | None,
-        queue: SyncQueue,
-        announcements: Announcements,
-        clock: Clock,
-    ) -> None:
+        self, syncs: Syncs, folders: Folders, documents: ScannedDocuments, orders: ScanOrders | None, queue: SyncQueue,
+        announcements: Announcements, clock: Clock,
+    ) -> None:  # fmt: skip
         """`orders` is None where nobody scans."""
         self._syncs, self._folders, self._documents, self._orders = syncs, folders, documents, orders
         self._queue, self._announcements, self._clock = queue, announcements, clock

@@ -76,11 +76,6 @@ class ScanOrders(Protocol):
     async def status(self, scan_id: str) -> ScanStatus: ...
 
 
-class Announcements(Protocol):
-    async def run_for(self, aggregate_id: str) -> None:
-        """Tells subscribers of one sync; best effort, a periodic task tells the rest."""
-
-
 class SyncQueue(Protocol):
     def wake(self, sync: Sync) -> None:
         """Tells some worker to order the scan. May be lost: the reconciler does it then."""

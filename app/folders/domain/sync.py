@@ -3,11 +3,13 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.folders.contracts import ScanCounts, ScannedFolder
 from app.scans.contracts import ScanStatus
 from core.events import OutboxEvent
+from core.tracing import carried
+from core.values import Value
 
 SILENCE, TIMEOUT = timedelta(minutes=15), timedelta(hours=24)
 MAX_FOLDERS = 500  # as many as a scan takes
@@ -27,17 +29,13 @@ SENTENCES: dict[SyncErrorCode, str] = {
 }
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class SyncFolder(_Frozen):
+class SyncFolder(Value):
     folder_id: str
     source: str
     generation: int
 
 
-class ScanEnd(_Frozen):
+class ScanEnd(Value):
     """What the completion marker says."""
 
     status: Literal["COMPLETED", "FAILED"]
@@ -61,6 +59,7 @@ class Sync(BaseModel):
     counts: ScanCounts | None = None  # frozen when it is over
     error: SyncErrorCode | None = None
     request_id: str
+    trace: str = Field(default_factory=carried)
     next_at: datetime
     heard_at: datetime
     token: str | None = None

@@ -4,14 +4,13 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.inventory.adapter.schemas import (
     MovementCreate,
     MovementEntry,
     MovementRead,
     OnHandUpdate,
-    StockProduct,
     StockRead,
     ThresholdUpdate,
 )
@@ -25,28 +24,24 @@ from app.inventory.domain.errors import (
     StockBusy,
     StockChanged,
 )
-from app.inventory.domain.stock import Command, Movement, Stock
+from app.inventory.domain.stock import Command, Stock
 from core.errors import CursorInvalid, Invalid, Malformed, PreconditionFailed, Unauthenticated
 from core.http.conditional import answer_with_etag
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, list_page, position_of
 from core.http.principal import CurrentPrincipal, Principal
 from core.http.problems import responses
-from core.http.request_context import current_request_id
 from core.http.routes import ApiKeyRoute
+from core.http.wired import wired
 from core.ids import new_id
+from core.tracing import current_request_id
 
 router = APIRouter(prefix="/inventory", tags=["inventory"], route_class=ApiKeyRoute)
 PRODUCT = (Unauthenticated, ProductNotFound, CatalogUnavailable, CatalogRefused)
 _TAG = re.compile(r'(W/)?"v(\d{1,18})-\d+s?"')
 
 
-async def _service(request: Request) -> StockService:
-    service: StockService = request.app.state.container.inventory.stock_service()
-    return service
-
-
-Service = Annotated[StockService, Depends(_service)]
+Service = Annotated[StockService, wired("inventory.stock_service")]
 CurrentOnce = Annotated[Once, once_in("inventory")]
 
 
@@ -59,14 +54,14 @@ async def list_stock(
     """Stock of all known products, newest product first."""
     filters = {"low": "true" if low else None}
     page = await service.list(low=low, after=position_of(request, cursors, cursor, filters), limit=limit)
-    return list_page(request, response, cursors, page, _read, filters, limit)
+    return list_page(request, response, cursors, page, StockRead.of, filters, limit)
 
 
 @router.get("/{product_id}", response_model=StockRead, responses=responses(*PRODUCT))
 async def get_stock(product_id: str, request: Request, response: Response, service: Service) -> Any:
     """Stock of one product; zeros where nothing has moved yet."""
     stock = await service.get(product_id)
-    return answer_with_etag(request, response, _etag(stock), _read(stock))
+    return answer_with_etag(request, response, _etag(stock), StockRead.of(stock))
 
 
 @router.post(
@@ -83,7 +78,7 @@ async def move_stock(
     async def move(command_id: str | None) -> MovementRead:
         command = command_of(principal, command_id, body.reason, body.reference)
         movement = await service.move(product_id, body.kind, body.quantity, command)
-        return MovementRead(**_line(movement))
+        return MovementRead.of(movement)
 
     return await once(body, move)
 
@@ -98,7 +93,7 @@ async def list_movements(
 ) -> ListRead[MovementEntry]:  # fmt: skip
     """The ledger of one product, newest first; `seq` has no gaps."""
     page = await service.movements(product_id, position_of(request, cursors, cursor, {}), limit)
-    return list_page(request, response, cursors, page, _entry, {}, limit)
+    return list_page(request, response, cursors, page, MovementEntry.of, {}, limit)
 
 
 @router.put(
@@ -117,7 +112,7 @@ async def set_on_hand(
         expected=body.expected_quantity, versions=_versions(request),
     )  # fmt: skip
     response.headers["ETag"] = _etag(stock)
-    return _read(stock)
+    return StockRead.of(stock)
 
 
 @router.put(
@@ -133,7 +128,7 @@ async def set_threshold(
         product_id, body.threshold, command_of(principal, None), versions=_versions(request)
     )
     response.headers["ETag"] = _etag(stock)
-    return _read(stock)
+    return StockRead.of(stock)
 
 
 def command_of(
@@ -160,38 +155,3 @@ def _versions(request: Request) -> Collection[int] | None:
 
 def _etag(stock: Stock) -> str:
     return f'"v{stock.level.version}-{stock.product.rev}{"s" if stock.stale else ""}"'
-
-
-def _read(stock: Stock) -> StockRead:
-    level, product = stock.level, stock.product
-    return StockRead(
-        product_id=level.id,
-        on_hand=level.on_hand,
-        reserved=level.reserved,
-        available=level.available,
-        threshold=level.threshold,
-        version=level.version,
-        product=StockProduct(
-            sku=product.sku,
-            name=product.name,
-            price=product.price,
-            status=product.status,
-            as_of=product.as_of,
-            stale=stock.stale,
-        ),
-    )
-
-
-def _line(movement: Movement) -> dict[str, Any]:
-    after = {"on_hand_after", "reserved_after", "available_after"}
-    shown = movement.model_dump(include={"seq", "kind", "quantity", *after})
-    return {"movement_id": movement.movement_id, "created_at": movement.at, **shown}
-
-
-def _entry(movement: Movement) -> MovementEntry:
-    return MovementEntry(
-        **_line(movement),
-        reservation_id=movement.reservation_id,
-        reason=movement.reason,
-        reference=movement.reference,
-    )

@@ -16,7 +16,7 @@ from app.inventory.adapter.breaker import Breaker, BreakerOpen
 from app.inventory.domain.errors import CatalogRefused, CatalogUnavailable
 from app.products.contracts import ProductView
 from core import metrics
-from core.http.request_context import current_request_id
+from core.tracing import calling
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -216,8 +216,12 @@ class HttpProductCatalog:
         return answer
 
     async def _send(self, path: str, headers: dict[str, str], params: dict[str, str]) -> _Answer:
-        if request_id := current_request_id():
-            headers["X-Request-ID"] = request_id
+        with calling("GET", self._client.base_url.host) as call:
+            answer = await self._received(path, {**headers, **call.headers_for_ours}, params)
+            call.status = answer.status
+            return answer
+
+    async def _received(self, path: str, headers: dict[str, str], params: dict[str, str]) -> _Answer:
         async with self._client.stream("GET", path, headers=headers, params=params) as response:
             status, given = response.status_code, response.headers
             if status in {200, 404}:

@@ -20,13 +20,12 @@ from app.inventory.domain.errors import CommandDone, InsufficientStock, StockBus
 from app.inventory.domain.stock import SIGNS, Command, Kind, Level, Movement, is_low
 from core.events import OutboxEvent
 from core.ids import new_id
-from core.mongo import Row, TransactionLate, in_transaction, to_model, translated
+from core.mongo import NOW, Row, TransactionLate, in_transaction, to_model, translated
 from core.relay import Relay
 
 T = TypeVar("T")
 
 DEADLINE_S = 3  # of a change, with waiting and repeats
-NOW = "$$NOW"
 
 
 class Transaction:
@@ -37,7 +36,7 @@ class Transaction:
         self._events: list[OutboxEvent] = []
 
     async def level(self, level_id: str) -> Level:
-        row = await LevelRecord.get_pymongo_collection().find_one({"_id": level_id}, session=self.session)
+        row = await LevelRecord.rows().find_one({"_id": level_id}, session=self.session)
         assert row is not None, "a level is made before anything is asked of it"
         return to_model(Level, row)
 
@@ -57,7 +56,7 @@ class Transaction:
             "reservation_id": reservation_id, "reason": self._command.reason, "reference": self._command.reference,
             "actor": self._command.actor, "request_id": self._command.request_id, "at": after.updated_at,
         }  # fmt: skip
-        await MovementRecord.get_pymongo_collection().insert_one(row, session=self.session)
+        await MovementRecord.rows().insert_one(row, session=self.session)
         movement = to_model(Movement, row)
         of_movement = movement.model_dump(include={"kind", "quantity", "reservation_id", "reason", "reference"})
         self._tell(CHANGED, after, {"movement_id": movement.movement_id, **of_movement})
@@ -73,18 +72,18 @@ class Transaction:
     async def write_events(self, row_id: str) -> None:
         if self._events:
             row = {"_id": row_id, "outbox": [event.model_dump() for event in self._events]}
-            await StockOutboxRecord.get_pymongo_collection().insert_one(row, session=self.session)
+            await StockOutboxRecord.rows().insert_one(row, session=self.session)
 
     async def _change(self, level_id: str, guard: Row, changed: Row) -> Level | None:
         counted = {**changed, "version": {"$add": ["$version", 1]}, "updated_at": NOW}
         low = {"$and": [{"$gt": ["$threshold", 0]}, {"$lte": ["$available", "$threshold"]}]}
-        row = await LevelRecord.get_pymongo_collection().find_one_and_update(
+        row = await LevelRecord.rows().find_one_and_update(
             {"_id": level_id, **guard},
             [{"$set": counted}, {"$set": {"low": low}}],
             return_document=ReturnDocument.AFTER,
             session=self.session,
         )
-        return row and to_model(Level, row)
+        return None if row is None else to_model(Level, row)
 
     def _tell_if_low(self, was_low: bool, after: Level) -> None:
         """An edge: once when the level becomes low, not while it is."""
@@ -125,7 +124,7 @@ class Ledger:
                 async with asyncio.timeout_at(end):
                     for level_id in sorted(touched):
                         await held.enter_async_context(self._locks.setdefault(level_id, asyncio.Lock()))
-                done = await in_transaction(LevelRecord.get_pymongo_collection(), attempt, end - loop.time())
+                done = await in_transaction(LevelRecord.rows(), attempt, end - loop.time())
         except (TimeoutError, TransactionLate) as cause:
             raise StockBusy from cause
         except DuplicateKeyError as cause:
@@ -137,8 +136,7 @@ class Ledger:
 
     async def demand(self, needed: Mapping[str, int]) -> None:
         """A look before the transaction, so that sold out costs none. Raises InsufficientStock."""
-        rows = LevelRecord.get_pymongo_collection()
         with translated():
-            found = await rows.find({"_id": {"$in": list(needed)}}, {"available": 1}).to_list()
+            found = await LevelRecord.rows().find({"_id": {"$in": list(needed)}}, {"available": 1}).to_list()
         if any(row["available"] < needed[row["_id"]] for row in found):
             raise InsufficientStock

@@ -38,7 +38,7 @@ class LevelRecord(Level, Record):
         indexes: ClassVar = [
             IndexModel(  # GET /inventory?low=true
                 [("low", ASCENDING), ("_id", DESCENDING)], name="low", partialFilterExpression={"low": True}
-            ),
+            )
         ]
 
 
@@ -48,7 +48,7 @@ class MovementRecord(Movement, Record):
         indexes: ClassVar = [
             IndexModel(  # a command takes effect once
                 [("command_id", ASCENDING), ("level_id", ASCENDING), ("kind", ASCENDING)], name="command", unique=True
-            ),
+            )
         ]
 
 
@@ -101,19 +101,17 @@ async def page_by_id(rows: AsyncCollection[Row], query: Row, limit: int, model: 
 
 
 class MongoProductSnapshots:
-    """Copies of products in the collection `product_snapshots`."""
-
     async def find(self, product_id: str) -> ProductSnapshot | None:
         return (await self.find_all([product_id])).get(product_id)
 
     async def find_all(self, product_ids: Sequence[str]) -> Mapping[str, ProductSnapshot]:
-        rows = SnapshotRecord.get_pymongo_collection()
+        asked = {"_id": {"$in": list(product_ids)}}
         with translated():
-            found = await rows.find({"_id": {"$in": list(product_ids)}}).max_time_ms(READ_MS).to_list()
+            found = await SnapshotRecord.rows().find(asked).max_time_ms(READ_MS).to_list()
         return {row["_id"]: _snapshot(row) for row in found}
 
     async def put(self, view: ProductView, as_of: datetime) -> ProductSnapshot:
-        rows = SnapshotRecord.get_pymongo_collection()
+        rows = SnapshotRecord.rows()
         # Amounts stay text, as exact as they came.
         content = ProductView.model_dump(view, mode="json", include=set(ProductView.model_fields) - {"product_id"})
         kept: Row = {name: {"$literal": value} for name, value in content.items()}
@@ -134,7 +132,7 @@ class MongoProductSnapshots:
 
     async def any(self) -> bool:
         with translated():
-            return await SnapshotRecord.get_pymongo_collection().find_one({}, {"_id": 1}) is not None
+            return await SnapshotRecord.rows().find_one({}, {"_id": 1}) is not None
 
 
 def _snapshot(row: Row) -> ProductSnapshot:

@@ -1,20 +1,21 @@
 """Levels, movements and reservations in MongoDB; every change goes through the ledger."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 import structlog
 from bson import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from app.inventory.adapter.ledger import NOW, Ledger, Transaction
+from app.inventory.adapter.ledger import Ledger, Transaction
 from app.inventory.adapter.mongo import ACTIVE, COUNTS, LevelRecord, MovementRecord, ReservationRecord, page_by_id
 from app.inventory.domain.errors import ReservationClosed, ReservationNotFound, StockBusy, StockChanged
 from app.inventory.domain.stock import ENDS, SIGNS, Command, Ending, Kind, Level, Line, Movement, Reservation
 from core.clock import Clock
 from core.errors import PreconditionFailed
 from core.ids import new_id
-from core.mongo import READ_MS, Row, to_model, translated
+from core.mongo import NOW, READ_MS, Row, find_one, get_one, later, to_model, translated
 from core.paging import Page, Position
 
 log = structlog.get_logger("inventory")
@@ -23,38 +24,29 @@ BATCH = 200
 
 
 class MongoStock:
-    """The collections `stock_levels` and `stock_movements`."""
-
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
 
     async def add(self, level_id: str) -> None:
         zeros = {**dict.fromkeys(COUNTS, Int64(0)), "low": False, "updated_at": self._clock()}
-        rows = LevelRecord.get_pymongo_collection()
-        try:
-            with translated():
-                await rows.update_one({"_id": level_id}, {"$setOnInsert": zeros}, upsert=True)
-        except DuplicateKeyError:
-            return  # somebody else was first
+        with translated(), suppress(DuplicateKeyError):  # somebody else was first
+            await LevelRecord.rows().update_one({"_id": level_id}, {"$setOnInsert": zeros}, upsert=True)
 
     async def get(self, level_id: str) -> Level:
-        with translated():
-            row = await LevelRecord.get_pymongo_collection().find_one({"_id": level_id})
-        assert row is not None, "whoever asks knows the product, and its level was made before"
-        return to_model(Level, row)
+        level = await find_one(LevelRecord.rows(), {"_id": level_id}, Level)
+        assert level is not None, "whoever asks knows the product, and its level was made before"
+        return level
 
     async def list(self, *, low: bool, after: Position | None, limit: int) -> Page[Level]:
         query: Row = ({"low": True} if low else {}) | ({"_id": {"$lt": after.id}} if after else {})
-        return await page_by_id(LevelRecord.get_pymongo_collection(), query, limit, Level)
+        return await page_by_id(LevelRecord.rows(), query, limit, Level)
 
     async def movements(self, level_id: str, after: Position | None, limit: int) -> Page[Movement]:
         query = {"_id": {"$gt": f"{level_id}#", "$lt": after.id if after else f"{level_id}$"}}
-        return await page_by_id(MovementRecord.get_pymongo_collection(), query, limit, Movement)
+        return await page_by_id(MovementRecord.rows(), query, limit, Movement)
 
     async def find_effect(self, command_id: str) -> Movement | None:
-        with translated():
-            row = await MovementRecord.get_pymongo_collection().find_one({"command_id": command_id})
-        return row and to_model(Movement, row)
+        return await find_one(MovementRecord.rows(), {"command_id": command_id}, Movement)
 
     async def move(self, level_id: str, kind: Kind, quantity: int, command: Command) -> Movement:
         taken = -quantity * SIGNS[kind][0]
@@ -88,19 +80,14 @@ class MongoStock:
 
 
 class MongoReservations:
-    """The collection `reservations`."""
-
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
 
     async def get(self, reservation_id: str) -> Reservation:
-        found = await self._find({"_id": reservation_id})
-        if found is None:
-            raise ReservationNotFound
-        return found
+        return await get_one(ReservationRecord.rows(), {"_id": reservation_id}, Reservation, ReservationNotFound)
 
     async def find_effect(self, command_id: str) -> Reservation | None:
-        return await self._find({"command_id": command_id})
+        return await find_one(ReservationRecord.rows(), {"command_id": command_id}, Reservation)
 
     async def add(self, lines: Sequence[Line], ttl_s: int, command: Command) -> Reservation:
         needed = {line.level_id: line.quantity for line in lines}
@@ -110,11 +97,11 @@ class MongoReservations:
             "status": "active", "lines": [line.model_dump() for line in lines], "command_id": command.id,
             "reference": command.reference, "closed_at": None,
         }  # fmt: skip
-        dates = {"created_at": NOW, "expires_at": {"$add": [NOW, ttl_s * 1000]}}
+        dates = {"created_at": NOW, "expires_at": later(ttl_s)}
 
         async def reserve(tx: Transaction) -> Reservation:
             # An upsert, since an insert cannot ask the database for the time.
-            row = await ReservationRecord.get_pymongo_collection().find_one_and_update(
+            row = await ReservationRecord.rows().find_one_and_update(
                 {"_id": reservation_id},
                 [{"$set": {**{name: {"$literal": value} for name, value in content.items()}, **dates}}],
                 upsert=True,
@@ -133,7 +120,7 @@ class MongoReservations:
         closed = {"status": ENDS[ending], "closed_at": NOW}
 
         async def close(tx: Transaction) -> Reservation:
-            row = await ReservationRecord.get_pymongo_collection().find_one_and_update(
+            row = await ReservationRecord.rows().find_one_and_update(
                 {"_id": reservation.id, **ACTIVE, "$expr": in_time},
                 [{"$set": closed}],
                 return_document=ReturnDocument.AFTER,
@@ -152,7 +139,7 @@ class MongoReservations:
         if level_ids is not None:
             due["lines.level_id"] = {"$in": list(level_ids)}
         with translated():
-            cursor = ReservationRecord.get_pymongo_collection().find(due).sort("expires_at").limit(BATCH)
+            cursor = ReservationRecord.rows().find(due).sort("expires_at").limit(BATCH)
             rows = await cursor.max_time_ms(READ_MS).to_list()
         for reservation in [to_model(Reservation, row) for row in rows]:
             try:
@@ -161,11 +148,6 @@ class MongoReservations:
                 continue
             except StockBusy:  # it stays due; others may have more luck
                 log.warning("expiry_postponed", reservation_id=reservation.id)
-
-    async def _find(self, query: Row) -> Reservation | None:
-        with translated():
-            row = await ReservationRecord.get_pymongo_collection().find_one(query)
-        return row and to_model(Reservation, row)
 
 
 def _demand_version(level: Level, versions: Collection[int] | None) -> None:

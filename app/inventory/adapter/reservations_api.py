@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.inventory.adapter.api import PRODUCT, CurrentOnce, command_of
-from app.inventory.adapter.schemas import ReservationCreate, ReservationLineRead, ReservationRead
+from app.inventory.adapter.schemas import ReservationCreate, ReservationRead
 from app.inventory.application.reserving import ReservationService
 from app.inventory.domain.errors import (
     InsufficientStock,
@@ -14,24 +14,20 @@ from app.inventory.domain.errors import (
     ReservationNotFound,
     StockBusy,
 )
-from app.inventory.domain.stock import Ending, Line, Reservation
+from app.inventory.domain.stock import Ending, Line
 from core.errors import Invalid, Malformed, Unauthenticated
 from core.http.conditional import answer_with_etag, etag_of
 from core.http.idempotency import REFUSALS, Once
 from core.http.principal import CurrentPrincipal, Principal
 from core.http.problems import responses
 from core.http.routes import ApiKeyRoute
+from core.http.wired import wired
 
 router = APIRouter(prefix="/inventory/reservations", tags=["inventory"], route_class=ApiKeyRoute)
 ENDING = responses(Unauthenticated, ReservationNotFound, ReservationClosed, StockBusy, *REFUSALS)
 
 
-async def _service(request: Request) -> ReservationService:
-    service: ReservationService = request.app.state.container.inventory.reservation_service()
-    return service
-
-
-Service = Annotated[ReservationService, Depends(_service)]
+Service = Annotated[ReservationService, wired("inventory.reservation_service")]
 
 
 @router.post(
@@ -53,7 +49,7 @@ async def reserve_stock(
         command = command_of(principal, command_id, reference=body.reference)
         reservation = await service.reserve(lines, body.ttl_seconds, command)
         response.headers["Location"] = f"/inventory/reservations/{reservation.id}"
-        return _read(reservation)
+        return ReservationRead.of(reservation)
 
     return await once(body, reserve)
 
@@ -64,7 +60,9 @@ async def reserve_stock(
 async def get_reservation(reservation_id: str, request: Request, response: Response, service: Service) -> Any:
     """One reservation."""
     reservation = await service.get(reservation_id)
-    return answer_with_etag(request, response, etag_of(reservation.id, reservation.status), _read(reservation))
+    return answer_with_etag(
+        request, response, etag_of(reservation.id, reservation.status), ReservationRead.of(reservation)
+    )
 
 
 @router.post("/{reservation_id}/commit", response_model=ReservationRead, responses=ENDING)
@@ -87,18 +85,6 @@ async def _end(
     reservation_id: str, ending: Ending, principal: Principal, service: ReservationService, once: Once
 ) -> ReservationRead | Response:
     async def end(command_id: str | None) -> ReservationRead:
-        return _read(await service.end(reservation_id, ending, command_of(principal, command_id)))
+        return ReservationRead.of(await service.end(reservation_id, ending, command_of(principal, command_id)))
 
     return await once(None, end)
-
-
-def _read(reservation: Reservation) -> ReservationRead:
-    return ReservationRead(
-        reservation_id=reservation.id,
-        status=reservation.status,
-        lines=[ReservationLineRead(product_id=line.level_id, quantity=line.quantity) for line in reservation.lines],
-        expires_at=reservation.expires_at,
-        reference=reservation.reference,
-        created_at=reservation.created_at,
-        closed_at=reservation.closed_at,
-    )

@@ -1,11 +1,21 @@
 """JSON of stock."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from app.inventory.domain.stock import MAX_LINES, MAX_QUANTITY, MAX_TTL_S, TTL_S, Kind, ReservationStatus
+from app.inventory.domain.stock import (
+    MAX_LINES,
+    MAX_QUANTITY,
+    MAX_TTL_S,
+    TTL_S,
+    Kind,
+    Movement,
+    Reservation,
+    ReservationStatus,
+    Stock,
+)
 from app.products.contracts import Price, ProductStatus
 from core.http.routes import Body
 
@@ -62,6 +72,12 @@ class StockRead(BaseModel):
     version: int
     product: StockProduct
 
+    @classmethod
+    def of(cls, stock: Stock) -> "StockRead":
+        known = stock.product.model_dump(include=set(StockProduct.model_fields))
+        product = StockProduct(**known, stale=stock.stale)
+        return cls(product_id=stock.level.id, product=product, **stock.level.model_dump(include=set(cls.model_fields)))
+
 
 class MovementRead(BaseModel):
     movement_id: str
@@ -72,6 +88,11 @@ class MovementRead(BaseModel):
     reserved_after: int
     available_after: int
     created_at: datetime
+
+    @classmethod
+    def of(cls, movement: Movement) -> Self:
+        shown = movement.model_dump(include=set(cls.model_fields))
+        return cls(movement_id=movement.movement_id, created_at=movement.at, **shown)
 
 
 class MovementEntry(MovementRead):
@@ -95,3 +116,9 @@ class ReservationRead(BaseModel):
     reference: str | None
     created_at: datetime
     closed_at: datetime | None
+
+    @classmethod
+    def of(cls, reservation: Reservation) -> "ReservationRead":
+        lines = [ReservationLineRead(product_id=line.level_id, quantity=line.quantity) for line in reservation.lines]
+        shown = reservation.model_dump(include=set(cls.model_fields) - {"lines"})
+        return cls(reservation_id=reservation.id, lines=lines, **shown)

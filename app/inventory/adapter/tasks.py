@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -23,18 +22,15 @@ async def _verify(_: Any) -> None:
             log.error("stock_mismatch", **difference)
 
 
-TASKS: Mapping[str, Work] = MappingProxyType(
-    {
-        EXPIRE: lambda container: container.inventory.reservation_service().expire_due(),
-        RELAY: lambda container: container.inventory.relay().run(),
-        WALK: lambda container: container.inventory.products().walk(),
-        VERIFY: _verify,
-    }
-)
+TASKS: Mapping[str, Work] = {
+    EXPIRE: lambda container: container.inventory.reservations().expire_due(),
+    RELAY: lambda container: container.inventory.relay().run(),
+    WALK: lambda container: container.inventory.products().walk(),
+    VERIFY: _verify,
+}
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
-    """Periodic tasks and their intervals."""
     return {
         EXPIRE: timedelta(seconds=15),
         RELAY: timedelta(seconds=min(5.0, settings.reconcile_interval_seconds)),

@@ -37,7 +37,7 @@ async def verify(settings: Settings, product_id: str | None) -> int:
 
 async def differences(product_id: str | None = None) -> AsyncIterator[Row | None]:
     """For each level what does not agree, or None."""
-    levels = LevelRecord.get_pymongo_collection()
+    levels = LevelRecord.rows()
     async for row in levels.find({} if product_id is None else {"_id": product_id}, {"_id": 1}).sort("_id"):
         # One moment in time for all reads of a level, so that traffic raises no false alarm.
         async with levels.database.client.start_session(snapshot=True) as session:
@@ -50,7 +50,7 @@ def _print(line: Row) -> None:
 
 
 async def _difference(level_id: str, session: AsyncClientSession) -> Row | None:
-    level: Any = await LevelRecord.get_pymongo_collection().find_one({"_id": level_id}, session=session)
+    level: Any = await LevelRecord.rows().find_one({"_id": level_id}, session=session)
     ledger = await _one(MovementRecord, session, [
         {"$match": {"_id": {"$gt": f"{level_id}#", "$lt": f"{level_id}$"}}},
         {"$group": {
@@ -79,6 +79,6 @@ async def _difference(level_id: str, session: AsyncClientSession) -> Row | None:
 
 
 async def _one(record: Any, session: AsyncClientSession, pipeline: list[Row]) -> Row:
-    cursor = await record.get_pymongo_collection().aggregate(pipeline, session=session)
+    cursor = await record.rows().aggregate(pipeline, session=session)
     rows: list[Row] = await cursor.to_list()
     return rows[0] if rows else {}

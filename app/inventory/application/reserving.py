@@ -53,6 +53,3 @@ class ReservationService:
             if effect is None:
                 raise
         return await self._reservations.get(reservation_id)
-
-    async def expire_due(self) -> None:
-        await self._reservations.expire_due()

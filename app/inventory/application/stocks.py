@@ -14,13 +14,9 @@ from core.paging import Page, Position
 
 class StockService:
     def __init__(
-        self,
-        products: KnownProducts,
-        stock: StockLedger,
-        reservations: Reservations,
-        snapshots: ProductSnapshots,
+        self, products: KnownProducts, stock: StockLedger, reservations: Reservations, snapshots: ProductSnapshots,
         changes: Changes,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._products, self._stock, self._reservations, self._snapshots = products, stock, reservations, snapshots
         self._changes = changes
 
@@ -58,14 +54,9 @@ class StockService:
         return await self._changes.once(command, self._stock.find_effect, act)
 
     async def set_on_hand(
-        self,
-        product_id: str,
-        quantity: int,
-        command: Command,
-        *,
-        expected: int | None,
+        self, product_id: str, quantity: int, command: Command, *, expected: int | None,
         versions: Collection[int] | None,
-    ) -> Stock:
+    ) -> Stock:  # fmt: skip
         """Raises StockChanged, InsufficientStock or PreconditionFailed too."""
         async with self._changes.turn():
             product = await self._products.get(product_id)

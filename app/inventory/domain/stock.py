@@ -4,12 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from app.products.contracts import ProductView
+from core.values import Value
 
 Kind = Literal["receive", "issue", "adjust", "set", "reserve", "release", "commit", "expire"]
 Ending = Literal["release", "commit", "expire"]
@@ -20,15 +18,11 @@ MAX_QUANTITY, MAX_LINES = 10**12, 100
 MAX_TTL_S, TTL_S = 86_400, 900
 
 # What a quantity means for on hand and for reserved.
-SIGNS: Mapping[Kind, tuple[int, int]] = MappingProxyType(
-    {
-        "receive": (1, 0), "issue": (-1, 0), "adjust": (1, 0), "set": (1, 0),
-        "reserve": (0, 1), "release": (0, -1), "expire": (0, -1), "commit": (-1, -1),
-    }
-)  # fmt: skip
-ENDS: Mapping[Ending, ReservationStatus] = MappingProxyType(
-    {"commit": "committed", "release": "released", "expire": "expired"}
-)
+SIGNS: Mapping[Kind, tuple[int, int]] = {
+    "receive": (1, 0), "issue": (-1, 0), "adjust": (1, 0), "set": (1, 0),
+    "reserve": (0, 1), "release": (0, -1), "expire": (0, -1), "commit": (-1, -1),
+}  # fmt: skip
+ENDS: Mapping[Ending, ReservationStatus] = {"commit": "committed", "release": "released", "expire": "expired"}
 
 
 def is_low(available: int, threshold: int) -> bool:
@@ -48,10 +42,8 @@ class Command:
     reference: str | None = None
 
 
-class Level(BaseModel):
+class Level(Value):
     """`seq` counts movements, `version` every change; `on_hand == reserved + available`, none is ever negative."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str  # there is one place, so it is the product's
     on_hand: int
@@ -64,10 +56,8 @@ class Level(BaseModel):
     updated_at: datetime
 
 
-class Movement(BaseModel):
+class Movement(Value):
     """One line of the ledger: never changed, never back-dated; a correction is a new one."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str  # <level_id>#<seq>, with twelve digits
     level_id: str
@@ -92,17 +82,13 @@ class Movement(BaseModel):
         return f"mov_{self.level_id}_{self.seq}"
 
 
-class Line(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
+class Line(Value):
     level_id: str
     quantity: int
 
 
-class Reservation(BaseModel):
+class Reservation(Value):
     """Stock promised until `expires_at`: all of its lines or none."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     status: ReservationStatus

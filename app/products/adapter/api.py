@@ -31,6 +31,7 @@ from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, li
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import ApiKeyRoute
+from core.http.wired import wired
 from core.security.service_keys import ApiKeyInvalid, ApiKeyMissing
 
 
@@ -60,16 +61,6 @@ _IMPORT_BODY: dict[str, Any] = {
 }
 
 
-async def _service(request: Request) -> ProductService:
-    service: ProductService = request.app.state.container.products.service()
-    return service
-
-
-async def _import(request: Request) -> ProductImport:
-    service: ProductImport = request.app.state.container.products.imports()
-    return service
-
-
 async def _filters(
     sku: Annotated[str | None, Query(max_length=256, description="Exact, without case and width")] = None,
     q: Annotated[str | None, Query(max_length=200, description="Words that begin words of SKU, name or tags")] = None,
@@ -78,7 +69,7 @@ async def _filters(
     return Filters(sku, q, status)
 
 
-Service = Annotated[ProductService, Depends(_service)]
+Service = Annotated[ProductService, wired("products.service")]
 CurrentOnce = Annotated[Once, once_in("products")]
 
 
@@ -106,7 +97,7 @@ async def create_product(
 async def import_products(
     request: Request,
     principal: CurrentPrincipal,
-    service: Annotated[ProductImport, Depends(_import)],
+    service: Annotated[ProductImport, wired("products.imports")],
     once: CurrentOnce,
 ) -> ImportRead | Response:
     """Create or change up to 10 000 products by SKU, one per line of NDJSON or CSV.

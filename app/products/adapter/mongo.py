@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from bson import Decimal128
 from pydantic import field_validator
-from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
+from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from app.products.domain.errors import ProductNotFound, SkuTaken
@@ -15,11 +15,10 @@ from app.products.domain.product import Product, sku_key, terms_of, words_of
 from core.errors import PreconditionFailed
 from core.events import OutboxEvent
 from core.idempotency import IdempotencyRecord
-from core.mongo import Record, Row, page_of, to_model, translated
+from core.mongo import NEWEST, Record, Row, get_one, page_of, to_model, translated
 from core.paging import Page, Position
-from core.relay import DeliveryRecord
+from core.relay import OUTBOX_INDEX, DeliveryRecord
 
-_NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 _DUPLICATE = 11000
 
 
@@ -43,12 +42,10 @@ class ProductRecord(StoredProduct, Record):
         name = "products"
         indexes: ClassVar = [
             IndexModel([("sku_norm", ASCENDING)], name="sku_norm", unique=True),  # an archived product keeps its SKU
-            IndexModel(_NEWEST, name="newest"),  # GET /products
-            IndexModel([("status", ASCENDING), *_NEWEST], name="status_newest"),  # GET /products?status=
-            IndexModel([("terms", ASCENDING), *_NEWEST], name="terms_newest"),  # GET /products?q=
-            IndexModel(  # the relay: events not yet routed
-                [("outbox.at", ASCENDING)], name="outbox", partialFilterExpression={"outbox.at": {"$exists": True}}
-            ),
+            IndexModel(NEWEST, name="newest"),  # GET /products
+            IndexModel([("status", ASCENDING), *NEWEST], name="status_newest"),  # GET /products?status=
+            IndexModel([("terms", ASCENDING), *NEWEST], name="terms_newest"),  # GET /products?q=
+            OUTBOX_INDEX,
         ]
 
 
@@ -64,12 +61,10 @@ RECORDS = (ProductRecord, ProductDeliveryRecord, ProductKeyRecord)
 
 
 class MongoProducts:
-    """Products in the collection `products`."""
-
     async def add(self, change: Change) -> Product:
         try:
             with translated():
-                await self._rows.insert_one(_new_row(change))
+                await ProductRecord.rows().insert_one(_new_row(change))
         except DuplicateKeyError as cause:
             try:
                 return await self.get(change.product.id)
@@ -78,15 +73,11 @@ class MongoProducts:
         return change.product
 
     async def get(self, product_id: str) -> Product:
-        with translated():
-            row = await self._rows.find_one({"_id": product_id})
-        if row is None:
-            raise ProductNotFound
-        return to_model(StoredProduct, row)
+        return await get_one(ProductRecord.rows(), {"_id": product_id}, StoredProduct, ProductNotFound)
 
     async def find_by_skus(self, keys: Collection[str]) -> Sequence[Product]:
         with translated():
-            rows = await self._rows.find({"sku_norm": {"$in": list(keys)}}).to_list()
+            rows = await ProductRecord.rows().find({"sku_norm": {"$in": list(keys)}}).to_list()
         return [to_model(StoredProduct, row) for row in rows]
 
     async def list(self, filters: Filters, after: Position | None, limit: int) -> Page[Product]:
@@ -97,14 +88,14 @@ class MongoProducts:
             query["status"] = filters.status
         if words := words_of(filters.q or ""):
             query["$and"] = [{"terms": {"$regex": f"^{re.escape(word)}"}} for word in words]
-        page = await page_of(self._rows, query, after, limit, StoredProduct)
+        page = await page_of(ProductRecord.rows(), query, after, limit, StoredProduct)
         return Page(page.items, page.next)
 
     async def replace(self, change: Change) -> None:
         query, update = _update(change)
         try:
             with translated():
-                result = await self._rows.update_one(query, update)
+                result = await ProductRecord.rows().update_one(query, update)
         except DuplicateKeyError as cause:
             raise SkuTaken from cause
         if not result.matched_count:
@@ -117,7 +108,7 @@ class MongoProducts:
         ]
         try:
             with translated():
-                result = await self._rows.bulk_write(operations, ordered=False)
+                result = await ProductRecord.rows().bulk_write(operations, ordered=False)
             stored = result.inserted_count + result.matched_count
         except BulkWriteError as error:
             if any(problem["code"] != _DUPLICATE for problem in error.details["writeErrors"]):
@@ -129,15 +120,11 @@ class MongoProducts:
         """An update that matched nothing is not named in the answer: who is there tells."""
         expected = {change.product.id: change.product for change in changes}
         with translated():
-            rows = await self._rows.find({"_id": {"$in": list(expected)}}).to_list()
+            rows = await ProductRecord.rows().find({"_id": {"$in": list(expected)}}).to_list()
         stored = {
             row["_id"] for row in rows if expected[row["_id"]].model_dump() == to_model(StoredProduct, row).model_dump()
         }
         return expected.keys() - stored
-
-    @property
-    def _rows(self) -> Any:
-        return ProductRecord.get_pymongo_collection()
 
 
 def _content(product: Product) -> Row:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 
 from core.config import Settings
 from core.worker_process import Work
@@ -10,13 +9,8 @@ from core.worker_process import Work
 RELAY = "products.relay"
 
 
-TASKS: Mapping[str, Work] = MappingProxyType(
-    {
-        RELAY: lambda container: container.products.relay().run(),
-    }
-)
+TASKS: Mapping[str, Work] = {RELAY: lambda container: container.products.relay().run()}
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
-    """Periodic tasks and their intervals."""
     return {RELAY: timedelta(seconds=min(5.0, settings.reconcile_interval_seconds))}

@@ -7,10 +7,11 @@ from pydantic import BaseModel
 
 from app.products.contracts import ProductView
 from app.products.domain.errors import ProductNotFound
-from app.products.domain.ports import Announcements, Change, Copies, Filters, Name, Products
+from app.products.domain.ports import Change, Copies, Filters, Name, Products
 from app.products.domain.product import Product, event_of, sku_key
 from core.clock import Clock
 from core.errors import PreconditionFailed
+from core.events import Announcements
 from core.ids import id_for
 from core.paging import Page, Position
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from types import MappingProxyType
 
 # Units of account without decimals in the standard (gold, test codes, drawing rights) are no prices.
 _BY_DECIMALS = {
@@ -16,9 +15,9 @@ _BY_DECIMALS = {
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
 }
-DECIMALS: Mapping[str, int] = MappingProxyType(
-    {currency: decimals for decimals, currencies in _BY_DECIMALS.items() for currency in currencies.split()}
-)
+DECIMALS: Mapping[str, int] = {
+    currency: decimals for decimals, currencies in _BY_DECIMALS.items() for currency in currencies.split()
+}
 
 
 def exact(amount: str, currency: str) -> Decimal:

@@ -59,8 +59,3 @@ class Copies(Protocol):
 
     async def drop(self, *tags: Name) -> None:
         """To be called after every change, also where nobody knows whether it took effect."""
-
-
-class Announcements(Protocol):
-    async def run_for(self, aggregate_id: str) -> None:
-        """Tells subscribers what happened to one product; best effort, a periodic task tells the rest."""

@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from app.products.contracts import ARCHIVED, CREATED, UPDATED, Price, ProductStatus, ProductView
 from core.events import OutboxEvent, event_id
+from core.values import Value
 
 MAX_TERMS = 64
 
 
-class Product(BaseModel):
+class Product(Value):
     """`version` counts changes; it is what If-Match compares, and the `seq` of the event that tells of it."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     sku: str

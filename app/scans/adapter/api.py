@@ -13,6 +13,7 @@ from core.http.conditional import answer_with_etag, etag_of
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.problems import responses
 from core.http.routes import PrivateTokenRoute
+from core.http.wired import wired
 from core.security.service_keys import ApiKeyInvalid, ApiKeyMissing, key_id
 from core.security.signing import SignatureExpired, SignatureInvalid, verify
 from core.sources import SourceNotAllowed
@@ -23,11 +24,6 @@ POLL_S = 1
 UNKNOWN_CALLER = (ApiKeyMissing, ApiKeyInvalid)
 
 
-async def _service(request: Request) -> Ordering:
-    service: Ordering = request.app.state.container.scans.service()
-    return service
-
-
 async def _signature_fits(request: Request) -> None:
     """A signature may be left out, but not be wrong."""
     if "webhook-signature" in request.headers:
@@ -36,7 +32,7 @@ async def _signature_fits(request: Request) -> None:
         verify(container.scans.signing_keys(), request.headers.raw, await request.body(), now)
 
 
-Service = Annotated[Ordering, Depends(_service)]
+Service = Annotated[Ordering, wired("scans.service")]
 
 
 @router.post(

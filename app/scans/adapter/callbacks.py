@@ -26,14 +26,9 @@ class RegisteredCallbacks:
     """Messages go where the operator said, signed, with a token that the host knows."""
 
     def __init__(
-        self,
-        registered: Mapping[str, str],
-        egress: EgressClient,
-        receiver: CallbackReceiver | None,
-        signing_keys: Sequence[bytes],
-        tokens: Sequence[str],
-        clock: Clock,
-    ) -> None:
+        self, registered: Mapping[str, str], egress: EgressClient, receiver: CallbackReceiver | None,
+        signing_keys: Sequence[bytes], tokens: Sequence[str], clock: Clock,
+    ) -> None:  # fmt: skip
         """`receiver` is meant by `default` where none of this name is registered."""
         self._registered = {name: parse_url(url) for name, url in registered.items()}
         self._egress, self._receiver, self._keys, self._clock = egress, receiver, tuple(signing_keys), clock

@@ -2,18 +2,16 @@
 
 import zlib
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import DuplicateKeyError
 
 from app.scans.domain.errors import ScanNotFound
 from app.scans.domain.scan import Batch, Scan
 from core.idempotency import IdempotencyRecord
-from core.mongo import Record, Row, in_transaction, to_model, translated
+from core.mongo import NOW, Record, Row, change_one, get_one, in_transaction, insert_new, later, to_row, translated
 
-NOW = "$$NOW"
 OPEN_SCANS = ("PENDING", "RUNNING")
 
 
@@ -27,9 +25,7 @@ class ScanRecord(Scan, Record):
                 partialFilterExpression={"status": {"$in": list(OPEN_SCANS)}},
             ),
             IndexModel(  # reconciler: whose lease ran out
-                [("run.locked_until", ASCENDING)],
-                name="running",
-                partialFilterExpression={"run.state": "running"},
+                [("run.locked_until", ASCENDING)], name="running", partialFilterExpression={"run.state": "running"}
             ),
         ]
 
@@ -67,19 +63,10 @@ class MongoScans:
         self._lease_s, self._interval_s = lease_s, interval_s
 
     async def add(self, scan: Scan) -> Scan:
-        try:
-            with translated():
-                await self._rows.insert_one(scan.model_dump(exclude={"id"}) | {"_id": scan.id})
-        except DuplicateKeyError:
-            return await self.get(scan.id)
-        return scan
+        return scan if await insert_new(ScanRecord.rows(), scan) else await self.get(scan.id)
 
     async def get(self, scan_id: str) -> Scan:
-        with translated():
-            row = await self._rows.find_one({"_id": scan_id})
-        if row is None:
-            raise ScanNotFound
-        return to_model(Scan, row)
+        return await get_one(ScanRecord.rows(), {"_id": scan_id}, Scan, ScanNotFound)
 
     async def delivered(self, scan: Scan) -> int:
         query = {"scan_id": scan.id, "status": "DELIVERED", "number": {"$lt": scan.batches}}  # not the completion
@@ -115,10 +102,10 @@ class MongoScans:
         async def store(session: AsyncClientSession) -> Scan | None:
             moved = await change_scan(_fence(scan.id, token), step, session)
             if moved is not None and batch is not None:
-                await batch_rows().insert_one(self._row(batch), session=session)
+                await ScanBatchRecord.rows().insert_one(self._row(batch), session=session)
             return moved
 
-        return await in_transaction(self._rows, store)
+        return await in_transaction(ScanRecord.rows(), store)
 
     async def give_back(self, scan_id: str, token: str, *, delay_s: float) -> None:
         counted = {"run.tries": {"$add": ["$run.tries", -1]}}
@@ -126,48 +113,25 @@ class MongoScans:
 
     async def wake_due(self, limit: int) -> list[Scan]:
         dead = {"run.state": "running", "$expr": {"$lt": ["$run.locked_until", NOW]}}
-        due = {
-            "status": {"$in": list(OPEN_SCANS)},
-            "$expr": {"$lte": ["$run.woken_at", later(-self._interval_s)]},
-        }
+        due = {"status": {"$in": list(OPEN_SCANS)}, "$expr": {"$lte": ["$run.woken_at", later(-self._interval_s)]}}
         with translated():
-            await self._rows.update_many(dead, [{"$set": _queued(0) | {"run.woken_at": None}}])
-            found = await self._rows.find(due, {"_id": 1}).sort("run.woken_at", ASCENDING).limit(limit).to_list()
+            await ScanRecord.rows().update_many(dead, [{"$set": _queued(0) | {"run.woken_at": None}}])
+            found = await ScanRecord.rows().find(due, {"_id": 1}).sort("run.woken_at", ASCENDING).limit(limit).to_list()
         woken = [await change_scan({**due, "_id": row["_id"]}, {"run.woken_at": NOW}) for row in found]
         return [scan for scan in woken if scan is not None]
 
     async def _count(self, query: Row) -> int:
         with translated():
-            return int(await batch_rows().count_documents(query))
+            return int(await ScanBatchRecord.rows().count_documents(query))
 
     def _row(self, batch: Batch) -> Row:
-        row = batch.model_dump(exclude={"id"}) | {"_id": batch.id, "body": zlib.compress(batch.body)}
-        return row | {"status": "PENDING", "next_attempt_at": batch.created_at}
-
-    @property
-    def _rows(self) -> Any:
-        return scan_rows()
-
-
-def scan_rows() -> Any:
-    return ScanRecord.get_pymongo_collection()
-
-
-def batch_rows() -> Any:
-    return ScanBatchRecord.get_pymongo_collection()
+        waiting = {"status": "PENDING", "next_attempt_at": batch.created_at}
+        return to_row(batch) | waiting | {"body": zlib.compress(batch.body)}
 
 
 async def change_scan(query: Row, update: Row, session: AsyncClientSession | None = None) -> Scan | None:
     """The scan after one conditional update; None where the condition does not hold."""
-    with translated():
-        row = await scan_rows().find_one_and_update(
-            query, [{"$set": update}], return_document=ReturnDocument.AFTER, session=session
-        )
-    return None if row is None else to_model(Scan, row)
-
-
-def later(seconds: float) -> Row:
-    return {"$add": [NOW, round(seconds * 1000)]}
+    return await change_one(ScanRecord.rows(), query, [{"$set": update}], Scan, session=session)
 
 
 def _fence(scan_id: str, token: str) -> Row:

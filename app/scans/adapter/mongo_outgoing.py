@@ -4,17 +4,15 @@ import zlib
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from app.scans.adapter.mongo import NOW, batch_rows, change_scan, later, scan_rows
+from app.scans.adapter.mongo import ScanBatchRecord, ScanRecord, change_scan
 from app.scans.contracts import ScanError
 from app.scans.domain.scan import DETAILS, Batch, Scan
-from core.mongo import Row, in_transaction, to_model, translated
+from core.mongo import NOW, Row, in_transaction, later, to_model, translated
 
 LEASE_S = 30  # a round takes 15
 
 
 class MongoOutgoing:
-    """Rows of the collection `scan_batches`."""
-
     async def hold(self, scan_id: str, token: str) -> Scan | None:
         free = {"$or": [{"$eq": ["$sending.token", token]}, {"$lte": ["$sending.locked_until", NOW]}]}
         held = {"sending.token": token, "sending.locked_until": later(LEASE_S)}
@@ -26,13 +24,9 @@ class MongoOutgoing:
         )
 
     async def due(self, scan_id: str, limit: int) -> list[Batch]:
-        waiting = {
-            "scan_id": scan_id,
-            "status": "PENDING",
-            "$expr": {"$lte": ["$next_attempt_at", NOW]},
-        }
+        waiting = {"scan_id": scan_id, "status": "PENDING", "$expr": {"$lte": ["$next_attempt_at", NOW]}}
         with translated():
-            rows = await batch_rows().find(waiting).sort("number", 1).limit(limit).to_list()
+            rows = await ScanBatchRecord.rows().find(waiting).sort("number", 1).limit(limit).to_list()
         return [to_model(Batch, {**row, "body": zlib.decompress(row["body"])}) for row in rows]
 
     async def close(self, batch: Batch) -> None:
@@ -53,9 +47,9 @@ class MongoOutgoing:
             await change_scan({"_id": batch.scan_id, "status": "RUNNING"}, over, session)
             waiting = {"scan_id": batch.scan_id, "status": "PENDING"}
             closed = {"status": "EXHAUSTED", "body": None, "error": error}
-            await batch_rows().update_many(waiting, [{"$set": closed}], session=session)
+            await ScanBatchRecord.rows().update_many(waiting, [{"$set": closed}], session=session)
 
-        await in_transaction(scan_rows(), end)
+        await in_transaction(ScanRecord.rows(), end)
 
     async def finish(self, scan_id: str) -> None:
         status = {"$cond": [{"$eq": ["$error", None]}, "COMPLETED", "FAILED"]}
@@ -67,4 +61,4 @@ class MongoOutgoing:
         """One attempt, counted once."""
         same = {"_id": batch.id, "status": "PENDING", "tries": batch.tries}
         with translated():
-            await batch_rows().update_one(same, [{"$set": update | {"tries": batch.tries + 1}}])
+            await ScanBatchRecord.rows().update_one(same, [{"$set": update | {"tries": batch.tries + 1}}])

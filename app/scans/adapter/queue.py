@@ -13,7 +13,10 @@ class CeleryScanQueue:
         self._wake_ups = wake_ups
 
     def list(self, scan: Scan) -> None:
-        self._wake_ups.send(LIST, (scan.id,), queue=PIPELINES, request_id=scan.request_id)
+        self._send(LIST, PIPELINES, scan)
 
     def deliver(self, scan: Scan) -> None:
-        self._wake_ups.send(DELIVER, (scan.id,), queue=DELIVERIES, request_id=scan.request_id)
+        self._send(DELIVER, DELIVERIES, scan)
+
+    def _send(self, task: str, queue: str, scan: Scan) -> None:
+        self._wake_ups.send(task, (scan.id,), queue=queue, request_id=scan.request_id, trace=scan.trace)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from app.scans.contracts import ScanFolder, ScanOrder, ScanStatus
+from app.scans.contracts import ScanOrder, ScanStatus
 from core.http.routes import Body
 
 # Visible ASCII without slashes: they stand in prefixes of sources and in the host's own paths.
@@ -37,14 +37,7 @@ class ScanCreate(Body):
         return self
 
     def order(self) -> ScanOrder:
-        folders = tuple(ScanFolder(folder_id=folder.folder_id, source=folder.source) for folder in self.folders)
-        return ScanOrder(
-            user_id=self.user_id,
-            folders=folders,
-            callback=self.callback or "",
-            callback_url=self.callback_url,
-            correlation_id=self.correlation_id,
-        )
+        return ScanOrder.model_validate({**self.model_dump(), "callback": self.callback or ""})
 
 
 class ScanOrdered(BaseModel):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 
 from app.scans.adapter.queue import DELIVER, LIST
 from core.config import Settings
@@ -11,15 +10,12 @@ from core.worker_process import Work
 RECONCILE = "scans.reconcile"
 
 
-TASKS: Mapping[str, Work] = MappingProxyType(
-    {
-        LIST: lambda container, scan_id: container.scans.lister().run(scan_id),
-        DELIVER: lambda container, scan_id: container.scans.sender().run(scan_id),
-        RECONCILE: lambda container: container.scans.service().reconcile(),
-    }
-)
+TASKS: Mapping[str, Work] = {
+    LIST: lambda container, scan_id: container.scans.lister().run(scan_id),
+    DELIVER: lambda container, scan_id: container.scans.sender().run(scan_id),
+    RECONCILE: lambda container: container.scans.service().reconcile(),
+}
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
-    """Periodic tasks and their intervals."""
     return {RECONCILE: timedelta(seconds=settings.reconcile_interval_seconds)}

@@ -1,8 +1,5 @@
 """Listing the sources of a scan, page by page; whoever dies is replaced behind the last page."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 import structlog
@@ -11,9 +8,9 @@ from app.scans.domain.found import found
 from app.scans.domain.ports import ScanQueue, Scans
 from app.scans.domain.scan import Batch, Scan
 from core.clock import Clock
-from core.errors import Unavailable
 from core.ids import random_token
 from core.object_keys import OWN_ROOT
+from core.renewing import renewed
 from core.sources import split_source
 from core.storage.base import BucketUnreadable, FileStore, StorageUnavailable
 
@@ -35,7 +32,7 @@ class Lister:
         """One turn; does nothing where the scan does not wait to be listed."""
         token, started = random_token(), self._clock()
         scan = await self._scans.claim(scan_id, token)
-        async with self._alive(scan_id, token):
+        async with renewed(self._lease_s / 3, lambda: self._scans.beat(scan_id, token)):  # a page may take longer
             await self._list(scan, token, until=started + TURN)
 
     async def _list(self, scan: Scan | None, token: str, until: datetime) -> None:
@@ -55,23 +52,6 @@ class Lister:
             scan = await self._scans.advance(*step, token=token)
             if scan is not None:
                 self._queue.deliver(scan)
-
-    @asynccontextmanager
-    async def _alive(self, scan_id: str, token: str) -> AsyncIterator[None]:
-        """Renews the lease meanwhile: a page may take longer."""
-
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(self._lease_s / 3)
-                with suppress(Unavailable):
-                    await self._scans.beat(scan_id, token)
-
-        task = asyncio.create_task(beat())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _step(self, scan: Scan) -> tuple[Scan, Batch | None]:
         """The next state, and what to tell of it. Raises StorageUnavailable where waiting may help."""

@@ -16,14 +16,9 @@ class Ordering:
     """The ScanService of this process."""
 
     def __init__(
-        self,
-        scans: Scans,
-        callbacks: Callbacks,
-        sources: Sources,
-        queue: ScanQueue,
-        clock: Clock,
+        self, scans: Scans, callbacks: Callbacks, sources: Sources, queue: ScanQueue, clock: Clock,
         request_id: Callable[[], str],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._scans, self._callbacks, self._sources, self._queue = scans, callbacks, sources, queue
         self._clock, self._request_id = clock, request_id
 

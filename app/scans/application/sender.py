@@ -22,15 +22,9 @@ class Sender:
     """`schedule`: seconds before each attempt; `spread` makes a factor of about one of each of them."""
 
     def __init__(
-        self,
-        scans: Scans,
-        outgoing: Outgoing,
-        callbacks: Callbacks,
-        queue: ScanQueue,
-        clock: Clock,
-        schedule: Sequence[float],
-        spread: Callable[[], float],
-    ) -> None:
+        self, scans: Scans, outgoing: Outgoing, callbacks: Callbacks, queue: ScanQueue, clock: Clock,
+        schedule: Sequence[float], spread: Callable[[], float],
+    ) -> None:  # fmt: skip
         self._scans, self._outgoing, self._callbacks, self._queue = scans, outgoing, callbacks, queue
         self._clock, self._schedule, self._spread = clock, tuple(schedule), spread
 

@@ -6,9 +6,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from app.scans.contracts import ScanError, ScanErrorCode, ScanFolder, ScanState, ScanStatus
+from core.tracing import carried
+from core.values import Value
 
 DETAILS: dict[ScanErrorCode, str] = {
     "source_unreadable": "None of the sources could be read.",
@@ -17,18 +19,14 @@ DETAILS: dict[ScanErrorCode, str] = {
 }
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Cursor(Frozen):
+class Cursor(Value):
     """The folder that is listed now, by its place in the order, and the last key seen in it."""
 
     folder: int = 0
     after: str = ""
 
 
-class Run(Frozen):
+class Run(Value):
     """Listing. `state` None: it is over; `token` is the fence; `tries` counts claims since the last page."""
 
     state: Literal["queued", "running"] | None = "queued"
@@ -39,14 +37,14 @@ class Run(Frozen):
     woken_at: datetime | None = None
 
 
-class Sending(Frozen):
+class Sending(Value):
     """Who sends for this scan, until when: one process at a time."""
 
     token: str | None = None
     locked_until: datetime | None = None
 
 
-class Batch(Frozen):
+class Batch(Value):
     """One message to the host. Its id is derived, so that it stays over retries; the last one is the completion."""
 
     id: str
@@ -57,7 +55,7 @@ class Batch(Frozen):
     tries: int = 0
 
 
-class Scan(Frozen):
+class Scan(Value):
     """`callback_url` None is the receiver in this process; `key_id` tells with which token it was ordered."""
 
     id: str
@@ -68,6 +66,7 @@ class Scan(Frozen):
     correlation_id: str | None
     key_id: str
     request_id: str
+    trace: str = Field(default_factory=carried)
     cursor: Cursor = Cursor()
     failed_folders: tuple[str, ...] = ()
     batches: int = 0
@@ -116,16 +115,12 @@ class Scan(Frozen):
     def state(self, batches_delivered: int) -> ScanState:
         return ScanState(
             scan_id=self.id,
-            status=self.status,
-            correlation_id=self.correlation_id,
             folders_total=len(self.folders),
             folders_done=self.cursor.folder,
-            failed_folders=self.failed_folders,
             documents_found=self.documents,
             batches_delivered=batches_delivered,
             error=self.error if self.status == "FAILED" else None,
-            created_at=self.created_at,
-            finished_at=self.finished_at,
+            **self.model_dump(include={"status", "correlation_id", "failed_folders", "created_at", "finished_at"}),
         )
 
     def _message(self, kind: str, folder_id: str, told: dict[str, Any], now: datetime) -> Batch:

@@ -8,19 +8,21 @@ from core.security.tokens import AccessClaims, TokenCodec, TokenInvalid, TokenMi
 
 
 class BearerAuthentication:
-    """Verifies the token, then asks whether its session is still alive."""
+    """What a token says, and whether its session still lives."""
 
     def __init__(self, codec: TokenCodec, sessions: OwnSessions) -> None:
         self._codec, self._sessions = codec, sessions
 
-    async def __call__(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+    def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
         claims = self.claims(headers)
-        if not await self._sessions.is_alive(claims.session_id, claims.user_id):
-            raise TokenRevoked
         return Principal(claims.user_id, session_id=claims.session_id)
 
+    async def confirm(self, principal: Principal) -> None:
+        """Raises TokenRevoked."""
+        if not await self._sessions.is_alive(principal.session_id, principal.id):
+            raise TokenRevoked
+
     def claims(self, headers: Iterable[tuple[bytes, bytes]], *, expired_ok: bool = False) -> AccessClaims:
-        """What the token says, whether or not its session still lives."""
         given = [value for name, value in headers if name == b"authorization"]
         if len(given) > 1:
             raise TokenInvalid

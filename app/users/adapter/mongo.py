@@ -12,11 +12,11 @@ from app.users.domain.errors import EmailTaken, UserNotFound
 from app.users.domain.ports import SessionLife
 from app.users.domain.user import Session, User
 from core.idempotency import IdempotencyRecord
-from core.mongo import Record, Row, in_transaction, to_model, translated
+from core.mongo import NOW, Record, Row, in_transaction, to_model, translated
 
 MAX_SESSIONS = 10  # of one person; a login ends the one that was not used for longest
 SEEN_MS = 60_000  # `last_seen_at` moves at most this often
-ALIVE: Row = {"state": "active", "$expr": {"$gt": ["$ends_at", "$$NOW"]}}
+ALIVE: Row = {"state": "active", "$expr": {"$gt": ["$ends_at", NOW]}}
 
 
 class UserRecord(User, Record):
@@ -98,15 +98,15 @@ class MongoSessions:
         return await in_transaction(_sessions(), work)
 
     async def seconds_left(self, session_id: str, user_id: str) -> float | None:
-        seen_before = {"$lt": ["$last_seen_at", {"$subtract": ["$$NOW", SEEN_MS]}]}
-        shown = {"left": {"$subtract": ["$ends_at", "$$NOW"]}, "is_stale": seen_before}
+        seen_before = {"$lt": ["$last_seen_at", {"$subtract": [NOW, SEEN_MS]}]}
+        shown = {"left": {"$subtract": ["$ends_at", NOW]}, "is_stale": seen_before}
         alive = {"_id": session_id, "user_id": user_id, **ALIVE}
         with translated():
             row = await _sessions().find_one(alive, shown)
             if row is None:
                 return None
             if row["is_stale"]:
-                await _sessions().update_one(alive, [{"$set": {"last_seen_at": "$$NOW"}}])
+                await _sessions().update_one(alive, [{"$set": {"last_seen_at": NOW}}])
         return float(row["left"]) / 1000
 
     async def rotate(self, session_id: str, user_id: str, generation: int, life: SessionLife) -> Session | None:
@@ -165,9 +165,9 @@ def _first_generation(user_id: str, user_agent: str | None, life: SessionLife) -
         {
             "$set": {
                 "user_id": user_id, "state": "active", "gen": 1,
-                "rotated_at": "$$NOW", "created_at": "$$NOW", "last_seen_at": "$$NOW",
-                "ends_at": {"$add": ["$$NOW", min(life.idle_s, life.absolute_s) * 1000]},
-                "absolute_at": {"$add": ["$$NOW", life.absolute_s * 1000]},
+                "rotated_at": NOW, "created_at": NOW, "last_seen_at": NOW,
+                "ends_at": {"$add": [NOW, min(life.idle_s, life.absolute_s) * 1000]},
+                "absolute_at": {"$add": [NOW, life.absolute_s * 1000]},
                 "user_agent": {"$literal": user_agent},
             }
         }
@@ -177,10 +177,10 @@ def _first_generation(user_id: str, user_agent: str | None, life: SessionLife) -
 def _rotation(got: int, life: SessionLife) -> list[Row]:
     """One step that decides among: the current generation, its repeat within the grace, reuse, one never given out."""
     wins = {"$eq": ["$gen", got]}
-    in_grace = {"$lt": ["$$NOW", {"$add": ["$rotated_at", life.grace_s * 1000]}]}
+    in_grace = {"$lt": [NOW, {"$add": ["$rotated_at", life.grace_s * 1000]}]}
     again = {"$and": [{"$eq": ["$gen", got + 1]}, in_grace]}
     reuse = {"$and": [{"$gt": ["$gen", got]}, {"$not": [again]}]}
-    later = {"$add": ["$$NOW", life.idle_s * 1000]}
+    later = {"$add": [NOW, life.idle_s * 1000]}
 
     def if_wins(value: Any, field: str) -> Row:
         return {"$cond": [wins, value, field]}
@@ -190,8 +190,8 @@ def _rotation(got: int, life: SessionLife) -> list[Row]:
         {
             "$set": {
                 "gen": if_wins(got + 1, "$gen"),
-                "rotated_at": if_wins("$$NOW", "$rotated_at"),
-                "last_seen_at": if_wins("$$NOW", "$last_seen_at"),
+                "rotated_at": if_wins(NOW, "$rotated_at"),
+                "last_seen_at": if_wins(NOW, "$last_seen_at"),
                 "state": {"$cond": [reuse, "revoked_reuse", "$state"]},
                 "ends_at": {"$switch": {"branches": ends, "default": "$ends_at"}},
             }

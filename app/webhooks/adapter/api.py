@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from app.webhooks.adapter.schemas import (
@@ -27,6 +27,7 @@ from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, li
 from core.http.principal import CurrentPrincipal, Principal
 from core.http.problems import responses
 from core.http.routes import PeopleOrServicesRoute
+from core.http.wired import wired
 from core.security.egress import UrlNotAllowed
 
 M = TypeVar("M", bound=BaseModel)
@@ -34,12 +35,7 @@ M = TypeVar("M", bound=BaseModel)
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=PeopleOrServicesRoute)
 
 
-async def _service(request: Request) -> WebhookService:
-    service: WebhookService = request.app.state.container.webhooks.service()
-    return service
-
-
-Service = Annotated[WebhookService, Depends(_service)]
+Service = Annotated[WebhookService, wired("webhooks.service")]
 CurrentOnce = Annotated[Once, once_in("webhooks")]
 STARTS = responses(Unauthenticated, WebhookNotFound, Invalid, Malformed, *REFUSALS)
 
@@ -95,13 +91,9 @@ async def get_webhook(
     ),
 )  # fmt: skip
 async def change_webhook(
-    webhook_id: str,
-    body: WebhookUpdate,
-    request: Request,
-    response: Response,
-    principal: CurrentPrincipal,
+    webhook_id: str, body: WebhookUpdate, request: Request, response: Response, principal: CurrentPrincipal,
     service: Service,
-) -> WebhookRead:
+) -> WebhookRead:  # fmt: skip
     """Change where and of what you are told. `active` also ends what failures brought about; `disabled` ends sending.
 
     With `If-Match` only where it has not changed since you read it.

@@ -1,7 +1,7 @@
 """Wake-ups of deliveries through Celery."""
 
 from core.celery import DELIVERIES, WakeUps
-from core.http.request_context import current_request_id
+from core.tracing import carried, current_request_id
 
 DELIVER = "webhooks.deliver"
 
@@ -13,4 +13,4 @@ class CeleryDeliveryQueue:
         self._wake_ups = wake_ups
 
     def wake(self) -> None:
-        self._wake_ups.send(DELIVER, (), queue=DELIVERIES, request_id=current_request_id())
+        self._wake_ups.send(DELIVER, (), queue=DELIVERIES, request_id=current_request_id(), trace=carried())

@@ -31,11 +31,7 @@ Url = Annotated[str, Field(examples=["https://hooks.example.com/dossier"])]
 Events = Annotated[
     list[str], Field(min_length=1, max_length=20, examples=[["document.completed"]]), AfterValidator(_distinct)
 ]
-Moment = Annotated[
-    AwareDatetime,
-    BeforeValidator(_rfc_3339),
-    Field(strict=False, examples=["2026-01-31T10:00:00Z"]),
-]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), Field(strict=False, examples=["2026-01-31T10:00:00Z"])]
 
 
 class WebhookCreate(Body):

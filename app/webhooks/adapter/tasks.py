@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from types import MappingProxyType
 
 from app.webhooks.adapter.queue import DELIVER
 from core.config import Settings
@@ -11,18 +10,12 @@ from core.worker_process import Work
 RETRY, SEAL = "webhooks.retry", "webhooks.seal_anew"
 
 
-TASKS: Mapping[str, Work] = MappingProxyType(
-    {
-        DELIVER: lambda container: container.webhooks.dispatch().run(),
-        RETRY: lambda container: container.webhooks.dispatch().wake(),
-        SEAL: lambda container: container.webhooks.service().seal_anew(),
-    }
-)
+TASKS: Mapping[str, Work] = {
+    DELIVER: lambda container: container.webhooks.dispatch().run(),
+    RETRY: lambda container: container.webhooks.dispatch().wake(),
+    SEAL: lambda container: container.webhooks.service().seal_anew(),
+}
 
 
 def schedule(settings: Settings) -> dict[str, timedelta]:
-    """Periodic tasks and their intervals."""
-    return {
-        RETRY: timedelta(seconds=min(10.0, settings.reconcile_interval_seconds)),
-        SEAL: timedelta(hours=1),
-    }
+    return {RETRY: timedelta(seconds=min(10.0, settings.reconcile_interval_seconds)), SEAL: timedelta(hours=1)}

@@ -9,6 +9,7 @@ from app.webhooks.domain.delivery import Attempt, Delivery, Verdict, judged
 from app.webhooks.domain.errors import WebhookNotFound
 from app.webhooks.domain.ports import Deliveries, DeliveryQueue, Outbound, Webhooks
 from app.webhooks.domain.webhook import IN_FLIGHT, PER_SECOND, Webhook
+from core import tracing
 from core.clock import Clock
 from core.errors import Unavailable
 from core.ids import random_token
@@ -81,12 +82,13 @@ class Dispatch:
     async def _deliver(self, webhook: Webhook, delivery: Delivery) -> None:
         """What goes wrong here leaves row and place to their leases."""
         told = {"delivery_id": delivery.id, "webhook_id": webhook.id, "event_type": delivery.event_type}
-        try:
-            await self._attempt(webhook, delivery, told)
-        except Unavailable as error:
-            log.warning("webhook_unsettled", error=error.code, **told)
-        except Exception:
-            log.exception("webhook_attempt_broken", **told)
+        with tracing.work("webhook", delivery.trace):
+            try:
+                await self._attempt(webhook, delivery, told)
+            except Unavailable as error:
+                log.warning("webhook_unsettled", error=error.code, **told)
+            except Exception:
+                log.exception("webhook_attempt_broken", **told)
 
     async def _attempt(self, webhook: Webhook, delivery: Delivery, told: dict[str, str]) -> None:
         token, at = delivery.token or "", self._clock()

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final, Literal, Protocol
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.webhooks.domain.events import payload_of
 from core.events import OutboxEvent
+from core.tracing import carried
 
 Status = Literal["PENDING", "DELIVERED", "FAILED", "EXHAUSTED"]
 
@@ -42,6 +43,7 @@ class Delivery(BaseModel):
     next_attempt_at: datetime | None
     locked_until: datetime | None = None
     token: str | None = None
+    trace: str = Field(default_factory=carried)
     created_at: datetime
     closed_at: datetime | None = None
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -18,22 +17,20 @@ _SYNC = (
 _PRODUCT = ("product_id", "sku", "status", "version")
 
 # Ids, states and counts, all of them short: a payload stays far below 20 kB. Whoever wants more asks the API.
-FIELDS: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
-    {
-        "document.uploaded": _DOCUMENT,
-        "document.processing": _DOCUMENT,
-        "document.completed": _DOCUMENT,
-        "document.failed": _DOCUMENT,
-        "document.deleted": _DOCUMENT,
-        "scan.completed": _SYNC,
-        "scan.failed": _SYNC,
-        "product.created": _PRODUCT,
-        "product.updated": _PRODUCT,
-        "product.archived": _PRODUCT,
-        "stock.changed": ("product_id", "movement_id", "seq", "kind", "on_hand", "reserved", "available"),
-        "stock.low": ("product_id", "seq", "available", "threshold"),
-    }
-)
+FIELDS: Final[Mapping[str, Sequence[str]]] = {
+    "document.uploaded": _DOCUMENT,
+    "document.processing": _DOCUMENT,
+    "document.completed": _DOCUMENT,
+    "document.failed": _DOCUMENT,
+    "document.deleted": _DOCUMENT,
+    "scan.completed": _SYNC,
+    "scan.failed": _SYNC,
+    "product.created": _PRODUCT,
+    "product.updated": _PRODUCT,
+    "product.archived": _PRODUCT,
+    "stock.changed": ("product_id", "movement_id", "seq", "kind", "on_hand", "reserved", "available"),
+    "stock.low": ("product_id", "seq", "available", "threshold"),
+}
 _OF_PEOPLE = ("document.", "scan.")
 TEST: Final = "webhook.test"
 SERVICES: Final = "service:api_key"  # whoever calls with X-API-Key

@@ -49,7 +49,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 def _wake_up(celery: Celery, message: dict[str, Any]) -> None:
     task = celery.tasks[message["task"]]
-    task.apply(args=message["args"], headers={"request_id": message["request_id"]}, throw=True)
+    headers = {"request_id": message["request_id"], "trace": message.get("trace", "")}
+    task.apply(args=message["args"], headers=headers, throw=True)
 
 
 def _periodic(celery: Celery, *, hourly: bool) -> None:

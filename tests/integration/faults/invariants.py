@@ -2,10 +2,11 @@
 
 from collections import Counter
 from datetime import timedelta
+from typing import get_args
 
 from app.documents.adapter.mongo import DocumentDeliveryRecord
 from app.documents.domain.document import RESULTS
-from app.documents.domain.processors import ERROR_CODES
+from app.documents.domain.processors import ErrorCode
 from core.relay import OPEN
 from tests.integration.faults.process import INTERVAL_S
 from tests.integration.faults.stage import Stage
@@ -48,7 +49,7 @@ async def _assert_states(stage: Stage) -> None:
     async for row in stage.rows.find({"_id": {"$in": list(stage.accepted)}}):
         assert row["run"]["state"] is None, row["run"]
         if row["status"] == "FAILED":
-            assert row["run"]["error"]["code"] in ERROR_CODES
+            assert row["run"]["error"]["code"] in get_args(ErrorCode)
         told = await stage.inbox.find({"document_id": row["_id"]}).sort("seq").to_list()
         assert [event["seq"] for event in told] == list(range(1, row["seq"] + 1)), "an event is missing"
         assert told[-1]["status"] == row["status"], "the last event tells another state"

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from app.documents.adapter import mongo_runs
 from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
-from app.documents.adapter.mongo_runs import NOW, MongoRuns
+from app.documents.adapter.mongo_runs import MongoRuns
 from app.documents.adapter.queue import PROCESS, CeleryProcessingQueue
 from app.documents.domain.document import Document, EventType, RunResult
 from app.documents.domain.ports import WakeUp
 from core.celery import WakeUps
 from core.ids import random_token
-from core.mongo import MongoUnavailable, Row
+from core.mongo import NOW, MongoUnavailable, Row, later
 from core.relay import Relay
 from core.worker_process import WorkerProcess
 from tests.integration.faults.patches import Patch, named
@@ -31,7 +31,7 @@ def woken_only_once(patch: Patch) -> None:
 
     async def wake_due(runs: MongoRuns, limit: int) -> list[WakeUp]:
         again = {"$eq": ["$run.woken_at", "$run.queued_at"]}
-        waited = {"$lte": ["$run.woken_at", mongo_runs._later(-runs._policy.interval_s)]}
+        waited = {"$lte": ["$run.woken_at", later(-runs._policy.interval_s)]}
         due = {"run.state": "queued", "$expr": {"$and": [again, waited, {"$lte": ["$run.ready_at", NOW]}]}}
         return await runs._each(due, "run.woken_at", {"run.woken_at": NOW}, limit)
 
@@ -45,7 +45,8 @@ def publish_in_the_handler(patch: Patch) -> None:
         wake_ups: WakeUps = queue._wake_ups
         with wake_ups._lock:
             wake_ups._waiting += 1
-        wake_ups._publish(PROCESS, (wake_up.document_id, wake_up.attempt), "documents", wake_up.request_id)
+        asked_by = {"request_id": wake_up.request_id}
+        wake_ups._publish(PROCESS, (wake_up.document_id, wake_up.attempt), "documents", asked_by)
 
     patch(CeleryProcessingQueue, "wake", wake)
 

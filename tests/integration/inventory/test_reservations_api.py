@@ -8,8 +8,8 @@ import pytest
 
 from app.inventory.adapter.mongo import ReservationRecord, StockKeyRecord
 from core.clock import utc_now
-from core.idempotency import NOW
 from core.ids import new_id
+from core.mongo import NOW
 from tests.clients import problem
 from tests.integration.inventory.conftest import Shop, command
 
@@ -117,7 +117,7 @@ async def test_what_is_overdue_is_given_back_when_somebody_looks_or_needs_it(sho
     assert (await shop.get(f"/inventory/reservations/{made[looked_at]}")).json()["status"] == "expired"
     assert await shop.counts(stock_read) == (3, 0, 3)
     assert (await shop.reserve({needed: 3}))["status"] == "active"
-    await shop.reserving.expire_due()
+    await shop.container.inventory.reservations().expire_due()
     assert [row["kind"] for row in await shop.movements(swept)] == ["receive", "reserve", "expire"]
     assert await shop.wrong() == []
 

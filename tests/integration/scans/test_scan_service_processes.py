@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.container import Container
-from app.scans.adapter.mongo import batch_rows, scan_rows
+from app.scans.adapter.mongo import ScanBatchRecord, ScanRecord
 from core.local.folder import open_folder
 from tests.clients import PRIVATE_TOKEN
 from tests.integration.faults.process import FULL, Process, many, until
@@ -84,19 +84,18 @@ async def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(
     host.slow_s = 0.2
 
     async def batches(at_least: int) -> bool:
-        row = await scan_rows().find_one({"_id": scan_id}, {"batches": 1})
+        row = await ScanRecord.rows().find_one({"_id": scan_id}, {"batches": 1})
         return bool(row and row["batches"] >= at_least)
 
     for seen in (2, 5) if FULL else (1,):
         worker = service.run("worker", WORKER)
         await until(partial(batches, seen), 6, f"{seen} batches are listed")
         worker.kill()
-        row = await scan_rows().find_one({"_id": scan_id})
-        assert row["batches"] < OBJECTS // PAGE, "it was too fast to be killed midway"
+        assert not await batches(OBJECTS // PAGE), "it was too fast to be killed midway"
     service.run("worker", WORKER)
 
     async def over() -> bool:
-        return bool((await scan_rows().find_one({"_id": scan_id}))["status"] == "COMPLETED")
+        return await ScanRecord.rows().find_one({"_id": scan_id, "status": "COMPLETED"}) is not None
 
     await until(over, 12, "the scan is over")
     numbers, paths, ends = told(host.taken())
@@ -105,7 +104,7 @@ async def test_workers_that_are_killed_lose_nothing_and_count_nothing_twice(
     assert [(end["total_batches"], end["total_documents"], end["status"]) for end in ends] == [
         (OBJECTS // PAGE, OBJECTS, "COMPLETED")
     ]
-    assert await batch_rows().count_documents({"scan_id": scan_id}) == OBJECTS // PAGE + 1
+    assert await ScanBatchRecord.rows().count_documents({"scan_id": scan_id}) == OBJECTS // PAGE + 1
     async with httpx.AsyncClient(base_url=service.base, headers={"Private-Token": PRIVATE_TOKEN}) as http:
         state = (await http.get(f"/scans/{scan_id}")).json()
     assert (state["status"], state["documents_found"], state["batches_delivered"]) == (

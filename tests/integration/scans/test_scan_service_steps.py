@@ -13,7 +13,7 @@ from dependency_injector import providers
 
 from app.container import Container
 from app.scans.adapter.callbacks import RegisteredCallbacks
-from app.scans.adapter.mongo import batch_rows, scan_rows
+from app.scans.adapter.mongo import ScanBatchRecord, ScanRecord
 from app.scans.application import lister
 from app.scans.contracts import ScanFolder, ScanOrder, ScanState
 from app.scans.domain.scan import Batch, Scan
@@ -78,7 +78,8 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def row(scan_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = await scan_rows().find_one({"_id": scan_id})
+    found = await ScanRecord.rows().find_one({"_id": scan_id})
+    assert found is not None
     return found
 
 
@@ -137,7 +138,7 @@ async def test_an_outage_of_the_storage_is_waited_out(scans: Scans) -> None:
     waiting = await row(scan_id)
     assert (waiting["run"]["state"], waiting["run"]["tries"], waiting["status"]) == ("queued", 0, "RUNNING")
     assert waiting["run"]["ready_at"] > waiting["created_at"]
-    await scan_rows().update_one({"_id": scan_id}, [{"$set": {"run.ready_at": None}}])
+    await ScanRecord.rows().update_one({"_id": scan_id}, [{"$set": {"run.ready_at": None}}])
     assert (await scans.ended(scan_id)).status == "COMPLETED"
 
 
@@ -193,7 +194,7 @@ async def test_the_lister_waits_for_a_host_that_is_behind(
     scan_id = await scans.ordered()
     await scans.list_some(scan_id)
     await scans.list_some(scan_id)
-    assert await batch_rows().count_documents({"scan_id": scan_id}) == 3
+    assert await ScanBatchRecord.rows().count_documents({"scan_id": scan_id}) == 3
     sent = len(scans.sent())
     await scans.deliver(scan_id)
     assert ("scans.list", scan_id) in scans.sent()[sent:]
@@ -222,7 +223,7 @@ async def test_a_host_that_takes_too_long_is_asked_again(scans: Scans, host: Hos
     await scans.list_some(scan_id)
     host.slow_s = 1
     await scans.deliver(scan_id)
-    assert {row["error"] async for row in batch_rows().find({"scan_id": scan_id})} == {"timeout"}
+    assert {row["error"] async for row in ScanBatchRecord.rows().find({"scan_id": scan_id})} == {"timeout"}
     host.slow_s = 0
     assert (await scans.ended(scan_id)).status == "COMPLETED"
 
@@ -233,7 +234,9 @@ async def test_a_host_that_asks_for_time_gets_it(scans: Scans, host: Host, put: 
     scan_id = await scans.ordered()
     await scans.list_some(scan_id)
     await scans.deliver(scan_id)
-    waiting = [row["next_attempt_at"] - row["created_at"] async for row in batch_rows().find({"status": "PENDING"})]
+    waiting = [
+        row["next_attempt_at"] - row["created_at"] async for row in ScanBatchRecord.rows().find({"status": "PENDING"})
+    ]
     assert [pause > timedelta(seconds=900) for pause in waiting] == [True]
 
 
@@ -254,7 +257,7 @@ async def test_a_host_that_never_answers_fails_the_scan(scans: Scans, host: Host
     state = await scans.ended(await scans.ordered())
     assert (state.status, state.error and state.error.code) == ("FAILED", "callback_failed")
     assert len(host.calls) >= 6
-    sizes = {row["status"]: row["body"] async for row in batch_rows().find({"scan_id": state.scan_id})}
+    sizes = {row["status"]: row["body"] async for row in ScanBatchRecord.rows().find({"scan_id": state.scan_id})}
     assert sizes == {"EXHAUSTED": None}
     calls = len(host.calls)
     await scans.deliver(state.scan_id)
@@ -270,7 +273,7 @@ async def test_a_day_is_the_longest(scans: Scans, host: Host, put: Put) -> None:
     host.always = "fail"
     await sender.run(scan_id)
     assert (await scans.state(scan_id)).status == "RUNNING"
-    await batch_rows().update_many({"scan_id": scan_id}, [{"$set": {"next_attempt_at": "$created_at"}}])
+    await ScanBatchRecord.rows().update_many({"scan_id": scan_id}, [{"$set": {"next_attempt_at": "$created_at"}}])
     sender.__dict__["_clock"] = Ahead(scans.container.clock(), by_s=60_000)
     await sender.run(scan_id)
     assert (await scans.state(scan_id)).status == "FAILED"
@@ -380,7 +383,7 @@ class Ahead:
 
 
 async def _lease_over(scans: Scans, scan_id: str) -> None:
-    await scan_rows().update_one({"_id": scan_id}, [{"$set": {"run.locked_until": "$created_at"}}])
+    await ScanRecord.rows().update_one({"_id": scan_id}, [{"$set": {"run.locked_until": "$created_at"}}])
     await scans.container.scans.service().reconcile()
 
 

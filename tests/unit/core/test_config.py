@@ -147,6 +147,7 @@ def test_the_name_of_an_environment_is_plain(name: str) -> None:
     ("name", "value"),
     [
         ("MONGO_URL", "mongodb://mongo/"), ("REDIS_URL", "redis://redis/"), ("REDIS_URL", "redis://user@redis/"),
+        ("BROKER_URL", "amqp://rabbit//"),
         ("AWS_SECRET_ACCESS_KEY", "minioadmin"), ("AWS_SECRET_ACCESS_KEY", "short"), ("ACCESS_TOKEN_TTL", "59"),
         ("ACCESS_TOKEN_TTL", "3601"), ("PASSWORD_MIN_LENGTH", "7"), ("API_KEY", "short-but-not-known"),
         ("PRIVATE_TOKENS", "changeme-changeme-changeme-changeme"),

@@ -10,7 +10,7 @@ from app.inventory.adapter import catalog_http
 from app.inventory.adapter.catalog_http import HttpProductCatalog
 from app.inventory.domain.errors import CatalogRefused, CatalogUnavailable
 from app.products.contracts import ProductView
-from core.http.request_context import bind_request_id
+from core.tracing import begin
 
 PRODUCT = {
     "product_id": "prd_1", "sku": "A", "name": "Hammer", "tags": [], "status": "active", "version": 3,
@@ -64,7 +64,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_it_says_who_asks_and_nothing_of_the_person() -> None:
     upstream = Upstream(found())
-    bind_request_id("req-of-a-test")
+    begin("req-of-a-test")
     view = await catalog(upstream).get("prd_1")
     assert view is not None
     assert str(view.price.amount if view.price else "") == "12.50"

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.events import HERE, PRODUCT_EVENTS, STOCK_EVENTS
+from app.events import HERE
+from app.inventory.contracts import STOCK_EVENTS
+from app.products.contracts import PRODUCT_EVENTS
 from app.webhooks.domain.delivery import LONGEST_RETRY_AFTER_S, Verdict, delivery_of, judged
 from app.webhooks.domain.errors import EventNotAllowed
 from app.webhooks.domain.events import FIELDS, check_events, payload_of

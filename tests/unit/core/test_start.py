@@ -1,0 +1,45 @@
+"""What is said of a server never holds a secret, and sample data does not come into prod by accident."""
+
+import pytest
+from typer.testing import CliRunner
+
+import main
+from core import exits
+from core.setting_types import server_of
+from tests.unit.core.test_config import PROD
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mongodb://ada:hidden@one:27017,two/?replicaSet=rs0", "mongodb://one:27017,two"),
+        ("mongodb://ada:hid/den@one/db", "mongodb://one"),
+        ("mongodb://ada:hid@den@one", "mongodb://one"),
+        ("redis://:hidden@[::1]:6379/0", "redis://[::1]:6379"),
+        ("amqp://rabbit//hidden", "amqp://rabbit"),
+        ("memory://", "memory://"),
+        ("mongodb://one/?password=hidden", "mongodb://one"),
+    ],
+)
+def test_of_a_url_only_the_server_is_shown(url: str, shown: str) -> None:
+    assert server_of(url) == shown
+
+
+def test_codes_of_exits_tell_reasons_apart() -> None:
+    codes = [value for name, value in vars(exits).items() if name.isupper()]
+    assert len(codes) == len(set(codes)) == 5
+    assert not {0, 1} & set(codes)  # all is well; a fault of ours
+
+
+@pytest.mark.parametrize("options", [[], ["--in-prod"], ["--password", "long enough"]])
+def test_sample_data_is_not_for_prod_unless_somebody_insists(
+    monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    for setting, value in PROD.items():
+        monkeypatch.setenv(setting, value)
+    refused = CliRunner().invoke(main.cli, ["--env", "prod", "seed", "--url", "http://127.0.0.1:9", *options])
+    assert refused.exit_code == exits.BAD_SETTINGS
+    assert refused.stderr.startswith("dossier: seed: ")
+    insisting = ["--in-prod", "--password", "long enough"]
+    gone_on = CliRunner().invoke(main.cli, ["--env", "prod", "seed", "--url", "http://127.0.0.1:9", *insisting])
+    assert gone_on.exit_code == exits.UNREACHABLE
