@@ -1,7 +1,7 @@
-"""Reads without FastAPI's detours: what a route without a body asks for is worked out once, when the server starts.
+"""From a request to its answer: what a route asks for is worked out once, when the server starts.
 
-FastAPI opens four exit stacks for each request and walks its tables of parameters; for a read that is more than all
-else in Python. It still describes these routes, and checks their parameters here as it does everywhere.
+FastAPI describes the routes and checks their parameters. What it would do for each request besides, four exit stacks
+and a walk through tables that are empty, costs more than everything of ours.
 """
 
 import inspect
@@ -10,32 +10,39 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import request_params_to_args
+from fastapi.dependencies.utils import request_body_to_args, request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import TypeAdapter
+from pydantic_core import PydanticUndefined
 from starlette.responses import Response
 
-Direct = Callable[[Request], Awaitable[Response]]
+from core.errors import Unsupported
+from core.strict_json import read_json
+
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class _Call:
     """A function of ours, and where each of its arguments comes from."""
 
     def __init__(self, dependant: Dependant) -> None:
-        assert dependant.call is not None, "FastAPI keeps it for classes alone"
+        assert dependant.call is not None, "FastAPI leaves it out for classes alone"
         self.function = dependant.call
         self.of_path = [field.name for field in dependant.path_params]
         self.query, self.headers = dependant.query_params, dependant.header_params
+        self.body = dependant.body_params
         self.defaults = {field.name: field.get_default() for field in self.query}
         self.request_name, self.response_name = dependant.request_param_name, dependant.response_param_name
-        self.inner = [(inner.name, _Call(inner)) for inner in dependant.dependencies if inner.name]
+        self.inner = [(inner.name, _Call(inner)) for inner in dependant.dependencies]
 
     async def __call__(self, request: Request, response: Response, errors: list[Any]) -> Any:
         """None where something is wrong with the request; `errors` says what."""
         given: dict[str, Any] = {}
         for name, inner in self.inner:
-            given[name] = await inner(request, response, errors)
+            value = await inner(request, response, errors)
+            if name is not None:  # else it is there for what it refuses
+                given[name] = value
         for name in self.of_path:
             given[name] = request.path_params[name]
         if self.query:
@@ -43,6 +50,10 @@ class _Call:
             given |= self.defaults if is_bare else self._checked(self.query, request.query_params, errors)
         if self.headers:
             given |= self._checked(self.headers, request.headers, errors)
+        if self.body:
+            values, found = await request_body_to_args(self.body, await _json(request), embed_body_fields=False)
+            given |= values
+            errors += found
         if self.request_name:
             given[self.request_name] = request
         if self.response_name:
@@ -55,15 +66,15 @@ class _Call:
         return values
 
 
-def direct(route: APIRoute) -> Direct | None:
-    """How to answer it, where it is a read; None where FastAPI has to."""
-    model = route.response_model
-    is_model = isinstance(model, type) and issubclass(model, BaseModel)
-    if not is_model or route.methods != {"GET"} or not _is_plain(route.dependant):
-        return None
-    call, status = _Call(route.dependant), route.status_code or 200
+def answering(route: APIRoute) -> Answer:
+    """How to answer a request for it. Raises TypeError where it asks for what is not known here."""
+    if not _is_plain(route.dependant):
+        raise TypeError(f"{route.path} takes what core/http/direct.py does not give")
+    call, model, status = _Call(route.dependant), route.response_model, route.status_code or 200
+    adapter: TypeAdapter[Any] = TypeAdapter(model)
 
     async def answer(request: Request) -> Response:
+        request.scope["route"] = route
         told, errors = Response(), list[Any]()
         told.raw_headers, told.status_code = [], status
         body = await call(request, told, errors)
@@ -71,19 +82,34 @@ def direct(route: APIRoute) -> Direct | None:
             raise RequestValidationError(errors)
         if isinstance(body, Response):
             return body
-        shown = body if type(body) is model else model.model_validate(body, from_attributes=True)
-        answered = Response(shown.model_dump_json(), told.status_code, media_type="application/json")
+        if model is None:
+            answered = Response(status_code=told.status_code)
+        else:
+            shown = body if type(body) is model else adapter.validate_python(body, from_attributes=True)
+            answered = Response(adapter.dump_json(shown), told.status_code, media_type="application/json")
         answered.raw_headers += told.raw_headers
         return answered
 
     return answer
 
 
+async def _json(request: Request) -> Any:
+    """The body by our own rules. Raises Unsupported, Malformed or Invalid."""
+    raw = await request.body()
+    if not raw:
+        return PydanticUndefined
+    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    charset = parameters.strip().removeprefix("charset=").strip('"')
+    if media_type.strip() != "application/json" or charset not in {"", "utf-8"}:
+        raise Unsupported("The body must be application/json in UTF-8.")
+    return read_json(raw)
+
+
 def _is_plain(dependant: Dependant) -> bool:
-    """Whether all of it comes from path, query, headers, the request, and coroutines of which the same is true."""
+    """Whether all of it comes from the request, and from coroutines of which the same is true."""
     others = (
-        dependant.body_params, dependant.cookie_params, dependant.http_connection_param_name,
-        dependant.background_tasks_param_name, dependant.security_scopes_param_name,
+        dependant.cookie_params, dependant.http_connection_param_name, dependant.background_tasks_param_name,
+        dependant.security_scopes_param_name,
     )  # fmt: skip
     return (
         not any(others)

@@ -162,10 +162,10 @@ class Ingress:
         answer = AnswerDeadline(seconds, arrival, send)
         try:
             async with answer:
-                if operation.direct is None:
+                if operation.answer is None:
                     await self.app(scope, answer.receive, answer.send)
                 else:
-                    response = await operation.direct(Request(scope, answer.receive))
+                    response = await operation.answer(Request(scope, answer.receive))
                     await response(scope, answer.receive, answer.send)
         except REFUSALS as error:
             if answer.has_begun:  # too late for another one: the connection is closed

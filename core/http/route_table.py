@@ -12,7 +12,7 @@ from fastapi.dependencies.models import Dependant
 from starlette.routing import BaseRoute, Mount, Route, compile_path
 
 from core.config import Settings
-from core.http.direct import Direct, direct
+from core.http.direct import Answer, answering
 from core.http.routes import StrictRoute
 
 BODYLESS_BYTES, JSON_BYTES = 65_536, 1_048_576
@@ -26,7 +26,7 @@ class Operation:
     body_limit: int = BODYLESS_BYTES
     parameters: frozenset[str] = frozenset()  # of the query
     takes_files: bool = False
-    direct: Direct | None = None
+    answer: Answer | None = None  # None: what only describes the API
 
     @property
     def may_wait(self) -> bool:
@@ -75,7 +75,7 @@ def _rule(route: BaseRoute, settings: Settings) -> Rule:
         return Rule(template, compile_path(template)[0], {"GET": Operation()})
     if isinstance(route, StrictRoute):
         credentials, limit, takes_files = route.credentials, route.body_limit(settings), route.takes_files
-        parameters, answer = frozenset(_query_parameters(route.dependant)), direct(route)
+        parameters, answer = frozenset(_query_parameters(route.dependant)), answering(route)
     elif isinstance(route, Route) and not route.include_in_schema:  # the pages about the API itself
         credentials, limit, takes_files, parameters, answer = (), None, False, frozenset(), None
     else:

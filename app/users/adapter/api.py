@@ -25,7 +25,8 @@ from core.http.conditional import answer_with_etag, etag_of
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
-from core.http.routes import PeopleRoute, PublicRoute, StrictRequest, StrictRoute
+from core.http.routes import PeopleRoute, PublicRoute, StrictRoute
+from core.strict_json import read_json
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -165,7 +166,7 @@ async def _credentials(request: Request) -> Login:
         return Login(email=sent.username, password=sent.password)
     if media_type != "application/json":
         raise Unsupported("Send application/json or application/x-www-form-urlencoded.")
-    return _validated(Login, await StrictRequest(request.scope, request.receive).json())
+    return _validated(Login, read_json(await request.body()))
 
 
 def _validated(model: type[T], value: object) -> T:
