@@ -208,6 +208,7 @@ QUERIES: dict[str, Callable[[], Awaitable[object]]] = {
     "a later page": lambda: DOCUMENTS.list("usr_3", Filters(), HERE, PAGE),
     "by status": lambda: DOCUMENTS.list("usr_3", Filters(status="COMPLETED"), None, PAGE),
     "by folder": lambda: DOCUMENTS.list("usr_3", Filters(folder_id="fld_3"), None, PAGE),
+    "by folder and status": lambda: DOCUMENTS.list("usr_3", Filters(status="FAILED", folder_id="fld_3"), None, PAGE),
     "by external id": lambda: DOCUMENTS.list("usr_3", Filters(external_id="e3"), None, PAGE),
     "by name": lambda: DOCUMENTS.list("usr_3", Filters(filename="3.pdf"), None, PAGE),
     "folder is empty": lambda: DOCUMENTS.has_documents("fld_3", "usr_3"),

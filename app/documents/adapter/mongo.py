@@ -49,6 +49,7 @@ class DocumentRecord(Document, Record):
             _list_index("owner_newest"),  # GET /documents
             _list_index("owner_status", "status"),  # GET /documents?status=
             _list_index("owner_folder", "folder_id"),  # GET /documents?folder_id=, and whether a folder is empty
+            _list_index("owner_folder_status", "folder_id", "status"),  # both; other pairs leave few to look through
             _list_index("owner_external", "external_id"),  # GET /documents?external_id=
             _list_index("owner_filename", "filename"),  # GET /documents?filename=
             _list_index("owner_sha256", "sha256"),  # on_duplicate
