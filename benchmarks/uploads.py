@@ -4,7 +4,8 @@
 to S3, complete), and, as the measure of both, the same bytes put straight to the same S3 server by the same generator.
 The three run in turns, forward then backward, so that a busy machine slows them all; a ratio is formed in each round.
 Shown are its median and extremes: `ratio` until every client has his 201, `bytes there` until storage has taken the
-last byte (a direct upload is then read once more and looked at). Servers, API (one process) and generator share this
+last byte (a direct upload is then read once more and looked at). What was uploaded is then downloaded by as many at
+once, through the API and, as its measure, by signed links from S3. Servers, API (one process) and generator share this
 machine. Memory is the peak resident size of the API in each measurement. Every answer must be 201 (S3: 200); anything
 else, and every broken connection, is an error.
 """
@@ -81,6 +82,7 @@ class Generator:
         head, tail = b"%PDF-1.7\n", b"\nstartxref\n0\n%%EOF\n"
         self.content = memoryview(head + os.urandom(size - len(head) - len(tail)) + tail)
         self.raw_urls: list[str] = []
+        self.documents: list[str] = []
         self.arrived_at = 0.0
 
     def prepare(self, count: int) -> None:
@@ -96,8 +98,9 @@ class Generator:
         head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n'
         kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
         body = (memoryview(head.encode()), self.content, memoryview(f"\r\n--{BOUNDARY}--\r\n".encode()))
-        await _call("POST", f"{self.api.base}/documents/upload", self.api.auth | kind, *body)
+        answer = await _call("POST", f"{self.api.base}/documents/upload", self.api.auth | kind, *body)
         self.arrived_at = time.perf_counter()
+        self.documents.append(json.loads(answer)["document_id"])
 
     async def direct(self, _: int) -> None:
         wanted = {"filename": "a.pdf", "size": len(self.content), "content_type": "application/pdf"}
@@ -111,7 +114,32 @@ class Generator:
         self.arrived_at = time.perf_counter()
         await self._json(f"{where}/{upload['upload_id']}/complete", {})
 
+    async def download(self, number: int) -> None:
+        await self._receive(f"{self.api.base}/documents/{self.documents[number]}/content", self.api.auth)
+
+    async def download_raw(self, number: int) -> None:
+        path = f"{self.api.base}/documents/{self.documents[number]}/content-url"
+        await self._receive(json.loads(await _call("GET", path, self.api.auth))["url"], {})
+
+    async def _receive(self, url: str, headers: dict[str, str]) -> None:
+        place = urlsplit(url)
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        try:
+            told = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            head = f"GET {place.path}?{place.query} HTTP/1.1\r\nHost: {place.netloc}\r\n{told}Connection: close\r\n\r\n"
+            writer.write(head.encode())
+            await reader.readuntil(b"\r\n\r\n")
+            left = len(self.content)
+            while piece := await reader.read(PIECE_BYTES):
+                left -= len(piece)
+        finally:
+            writer.close()
+        if left:
+            raise OSError(f"{left} bytes are missing")
+        self.arrived_at = time.perf_counter()
+
     def clean(self) -> None:
+        self.documents.clear()
         for prefix in ("raw/", "_dossier/"):
             for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
@@ -170,17 +198,18 @@ def allow_open_files() -> None:
         print(f"warning: only {most} open files are allowed, 4096 are needed")
 
 
-def report(name: str, found: dict[str, list[Measured]]) -> float:
+def report(name: str, found: dict[str, list[Measured]], raw: str) -> float:
+    """One table; ratios are to `raw`."""
     columns = f"{'MiB/s':>8}{'ratio':>20}{'bytes there':>20}{'p50 s':>8}{'p99 s':>8}{'errors':>8}{'API peak MiB':>14}"
     print(f"\n{name}\n{'':>8}{columns}")
     for way, rounds in found.items():
-        pairs = list(zip(rounds, found["raw"], strict=True))
+        pairs = list(zip(rounds, found[raw], strict=True))
         ratio, arriving = spread(a.rate / b.rate for a, b in pairs), spread(a.arriving / b.arriving for a, b in pairs)
         seconds = sorted(second for each in rounds for second in each.seconds)
         rate, p50 = statistics.median(each.rate for each in rounds), seconds[len(seconds) // 2]
         p99 = seconds[min(len(seconds) - 1, int(len(seconds) * 0.99))]
         errors, peak = sum(len(each.errors) for each in rounds), max(each.peak for each in rounds)
-        print(f"{way:>8}{rate:>8.0f}{ratio:>20}{arriving:>20}{p50:>8.2f}{p99:>8.2f}{errors:>8}{peak:>14.0f}")
+        print(f"{way:<8}{rate:>8.0f}{ratio:>20}{arriving:>20}{p50:>8.2f}{p99:>8.2f}{errors:>8}{peak:>14.0f}")
         for text in sorted({error for each in rounds for error in each.errors})[:3]:
             print(f"{'':>8}{text[:200]}")
     return max(each.peak for rounds in found.values() for each in rounds)
@@ -193,14 +222,21 @@ async def compare(api: SignedIn, servers: LocalServers, rounds: int, share: floa
         count = max(1, round(clients * share))
         generator = Generator(api, servers, size)
         ways = {"raw": generator.raw, "api": generator.through_api, "direct": generator.direct}
+        back = {"from S3": generator.download_raw, "API": generator.download}
         found: dict[str, list[Measured]] = {way: [] for way in ways}
+        fetched: dict[str, list[Measured]] = {way: [] for way in back}
         for number in range(rounds):
             for way in ways if number % 2 == 0 else reversed(ways):
                 generator.prepare(count)
                 api.sign_in()
                 found[way].append(await measure(generator, count, ways[way]))
+                if way == "api" and not found[way][-1].errors:
+                    for each in back if number % 2 == 0 else reversed(back):
+                        fetched[each].append(await measure(generator, count, back[each]))
                 generator.clean()
-        peak = max(peak, report(name, found))
+        peak = max(peak, report(name, found, "raw"))
+        if fetched["API"]:
+            peak = max(peak, report(f"{name}, downloaded", fetched, "from S3"))
     return peak
 
 

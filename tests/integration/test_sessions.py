@@ -356,7 +356,8 @@ async def test_without_mongodb_only_what_redis_knows_goes_on(
     credentials = {"email": ada.email, "password": PASSWORD}
     with stopped(own, "mongod"):
         authenticate = container.users.authenticate()
-        principal = await authenticate([(b"authorization", known.auth["Authorization"].encode())])
+        principal = authenticate.identify([(b"authorization", known.auth["Authorization"].encode())])
+        await authenticate.confirm(principal)
         assert principal.id == ada.user_id
         answers = await asyncio.gather(
             ada.http.post("/auth/login", json=credentials),
@@ -366,8 +367,9 @@ async def test_without_mongodb_only_what_redis_knows_goes_on(
             known.post("/users/me/password", json={"current_password": PASSWORD, "new_password": PASSWORD + "!"}),
             unknown.get("/auth/sessions"),
         )
+        stranger = authenticate.identify([(b"authorization", unknown.auth["Authorization"].encode())])
         with pytest.raises(MongoUnavailable):
-            await authenticate([(b"authorization", unknown.auth["Authorization"].encode())])
+            await authenticate.confirm(stranger)
     for answer in answers:
         problem(answer, 503, "dependency_unavailable")
         assert answer.headers["retry-after"] == "5"

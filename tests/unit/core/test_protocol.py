@@ -70,6 +70,8 @@ async def running() -> AsyncIterator[Running]:
     await running.start()
     yield running
     running.server.close()
+    for protocol in running.protocols:  # one that is not read never learns that its client has gone
+        protocol._reader.transport.abort()
 
 
 def post(path: str = "/", body: bytes = BODY) -> bytes:
