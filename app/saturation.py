@@ -23,8 +23,9 @@ def count_places(app: FastAPI) -> None:
     if isinstance(client := container.mongo(), AsyncMongoClient):  # no twin
         found["mongo"] = _mongo(client)
     if container.settings().has_any("documents"):
-        gate = container.documents.upload_gate()
-        found["uploads"] = (gate.taken, gate.places)
+        for name in ("uploads", "downloads"):
+            gate = getattr(container.documents, name.removesuffix("s") + "_gate")()
+            found[name] = (gate.taken, gate.places)
     metrics.observe_places(found)
 
 

@@ -16,7 +16,7 @@ from app.documents.adapter.mongo_uploads import MongoDirectUploads
 from app.documents.adapter.queue import CeleryProcessingQueue
 from app.documents.adapter.registry import load_processors
 from app.documents.adapter.runner import ChildProcessRunner, run_workdir
-from app.documents.adapter.upload import StoredFileScan, UploadGate
+from app.documents.adapter.upload import StoredFileScan
 from app.documents.application.attempt import Attempts
 from app.documents.application.inspection import Inspection
 from app.documents.application.library import Library
@@ -24,6 +24,7 @@ from app.documents.application.processing import Processing
 from app.documents.application.upkeep import Upkeep
 from app.documents.application.uploads import Uploads
 from app.documents.domain.run_policy import RunPolicy
+from core.http.gate import DOWNLOAD_WAIT_S, DOWNLOADS, Gate
 from core.http.idempotency import Idempotency
 from core.idempotency import MongoIdempotencyKeys
 from core.relay import Relay
@@ -54,12 +55,11 @@ class DocumentsContainer(containers.DeclarativeContainer):
     registry = providers.Singleton(load_processors)
     queue = providers.Singleton(CeleryProcessingQueue, wake_ups, registry, broker)
     runner = providers.Singleton(ChildProcessRunner, registry)
-    upload_gate = providers.Singleton(
-        UploadGate, settings.provided.upload_concurrency, settings.provided.upload_wait_seconds
-    )
-    begin_gate = providers.Singleton(UploadGate, BEGINNINGS, settings.provided.upload_wait_seconds)
+    upload_gate = providers.Singleton(Gate, settings.provided.upload_concurrency, settings.provided.upload_wait_seconds)
+    download_gate = providers.Singleton(Gate, DOWNLOADS, DOWNLOAD_WAIT_S)
+    begin_gate = providers.Singleton(Gate, BEGINNINGS, settings.provided.upload_wait_seconds)
     complete_gate = providers.Singleton(
-        UploadGate, settings.provided.upload_concurrency, settings.provided.upload_wait_seconds
+        Gate, settings.provided.upload_concurrency, settings.provided.upload_wait_seconds
     )
 
     subscribers = providers.Object(())  # modules that listen: their container's business

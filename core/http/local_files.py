@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute
 
 from core.config import Settings
 from core.errors import Forbidden
+from core.http.gate import DOWNLOAD_WAIT_S, DOWNLOADS, Gate
 from core.http.routes import PublicRoute
 from core.http.streaming import stream
 from core.storage.base import FileMissing
@@ -33,6 +34,7 @@ def local_file_routes(settings: Settings) -> list[BaseRoute]:
     if settings.storage_backend != "local":
         return []
     router = APIRouter(route_class=PublicRoute, include_in_schema=False)
+    gate = Gate(DOWNLOADS, DOWNLOAD_WAIT_S)
 
     @router.get(URL_PATH + "/{key:path}")
     async def local_file(key: str, request: Request) -> Response:
@@ -42,7 +44,7 @@ def local_file_routes(settings: Settings) -> list[BaseRoute]:
             raise LinkInvalid
         headers = {name: query[name.lower()] for name in SERVED_HEADERS if name.lower() in query}
         try:
-            chunks = await stream(files.read(key))
+            chunks = await stream(gate, files.read(key))
         except FileMissing as cause:
             raise LinkInvalid from cause
         return StreamingResponse(chunks, headers=headers)

@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from core.errors import Unavailable
 
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 512 * 1024
 
 
 class FileMissing(Exception):

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.multiprocess import MultiProcessCollector
 from psutil import Process
 
+from core.http.gate import DOWNLOADS
 from core.ids import random_token
 from core.local.stack import LocalServers
 from tests.clients import Person
@@ -115,7 +116,8 @@ async def test_places_are_those_of_all_processes_that_live(api: Api) -> None:
         assert (await api.places("places_in_use"))["requests"] >= 3
     await api.tells("places_in_use", "uploads", 0)
     assert await api.places("places") == {
-        "uploads": PROCESSES * PLACES, "requests": PROCESSES * 2048, "mongo": PROCESSES * 100, "redis": PROCESSES * 32,
+        "uploads": PROCESSES * PLACES, "downloads": PROCESSES * DOWNLOADS, "requests": PROCESSES * 2048,
+        "mongo": PROCESSES * 100, "redis": PROCESSES * 32,
     }  # fmt: skip
 
     children = api.children()

@@ -245,3 +245,30 @@ async def test_the_doctor_finds_what_was_lost(stack: Running, ada: Person) -> No
     code, lines = doctor("--fix")
     assert (code, lines[0]) == (1, {"finding": "missing_object", "key": key, "fixed": False})
     assert lines[1] == {"findings": 1, "left": 1, "missing_object": 1}
+
+
+async def test_two_hundred_downloads_at_once_all_arrive_whole_in_bounded_memory(
+    stack: Running, http: httpx.AsyncClient, ada: Person
+) -> None:
+    content = content_of(4 * MIB)
+    document_id = (await ada.uploaded(content))["document_id"]
+    (api,) = [process.pid for process in stack.find("main.py", "--role", "api")]
+    Path(f"/proc/{api}/clear_refs").write_text("5")  # its peak from here on
+    before = memory_mib(api)
+
+    async def fetched() -> str:
+        digest = hashlib.sha256()
+        async with http.stream("GET", f"/documents/{document_id}/content", headers=ada.auth) as answer:
+            assert answer.status_code == 200
+            async for piece in answer.aiter_bytes():
+                digest.update(piece)
+        return digest.hexdigest()
+
+    assert set(await asyncio.gather(*(fetched() for _ in range(200)))) == {hashlib.sha256(content).hexdigest()}
+    assert memory_mib(api) - before < 120, "a chunk for each of those let in, not for each who asks"
+
+
+def memory_mib(pid: int) -> float:
+    """The peak of resident memory."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024

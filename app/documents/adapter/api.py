@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from app.documents.adapter.schemas import ContentUrl, DocumentRead, DocumentUpdate
-from app.documents.adapter.upload import FORM_OVERHEAD_BYTES, UploadFields, UploadGate, contents, received
+from app.documents.adapter.upload import FORM_OVERHEAD_BYTES, UploadFields, contents, received
 from app.documents.application.library import Library
 from app.documents.domain.document import Document, Status
 from app.documents.domain.errors import (
@@ -37,6 +37,7 @@ from core.errors import (
     Unavailable,
 )
 from core.http.conditional import answer_with_etag, byte_range, demand_match, etag_of, not_modified
+from core.http.gate import Gate
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, encoded_page, position_of
 from core.http.principal import CurrentPrincipal
@@ -73,6 +74,7 @@ async def _filters(
 
 
 CurrentLibrary = Annotated[Library, wired("documents.library")]
+DownloadGate = Annotated[Gate, wired("documents.download_gate")]
 ListFilters = Annotated[Filters, Depends(_filters)]
 
 _UPLOAD_BODY: dict[str, Any] = {
@@ -99,7 +101,7 @@ async def upload_document(
     response: Response,
     principal: CurrentPrincipal,
     library: CurrentLibrary,
-    gate: Annotated[UploadGate, wired("documents.upload_gate")],
+    gate: Annotated[Gate, wired("documents.upload_gate")],
     settings: Annotated[Settings, wired("settings")],
     once: Annotated[Once, once_in("documents")],
 ) -> DocumentRead | Response:
@@ -193,11 +195,11 @@ async def delete_document(document_id: str, principal: CurrentPrincipal, library
     responses={
         200: {"content": {"application/octet-stream": {}}},
         206: {"description": "The part that `Range` asked for"},
-        **responses(Unauthenticated, DocumentNotFound, RangeUnsatisfiable, Unavailable),
+        **responses(Unauthenticated, DocumentNotFound, RangeUnsatisfiable, Unavailable, Overloaded),
     },
 )  # fmt: skip
 async def download_document(
-    document_id: str, request: Request, principal: CurrentPrincipal, library: CurrentLibrary
+    document_id: str, request: Request, principal: CurrentPrincipal, library: CurrentLibrary, gate: DownloadGate
 ) -> Response:
     """The original bytes, as an attachment. One byte range per request."""
     document = await library.get(principal.id, document_id)
@@ -214,7 +216,7 @@ async def download_document(
     }
     if asked:
         headers["Content-Range"] = f"bytes {start}-{end}/{document.size}"
-    chunks = await stream(library.read(document, start, end))
+    chunks = await stream(gate, library.read(document, start, end))
     return StreamingResponse(chunks, 206 if asked else 200, headers, document.content_type)
 
 

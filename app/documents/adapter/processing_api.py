@@ -19,6 +19,7 @@ from app.documents.domain.errors import (
 )
 from core.errors import Invalid, Malformed, Unauthenticated, Unavailable
 from core.http.conditional import answer_with_etag, etag_of, not_modified
+from core.http.gate import Gate
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
@@ -34,6 +35,7 @@ Wait = Annotated[float, Query(ge=0, le=30, allow_inf_nan=False, description="Sec
 
 
 CurrentProcessing = Annotated[Processing, wired("documents.processing")]
+DownloadGate = Annotated[Gate, wired("documents.download_gate")]
 
 
 @router.get("/processors", response_model=list[ProcessorRead], responses=responses(Unauthenticated))
@@ -112,14 +114,15 @@ async def cancel_processing(document_id: str, principal: CurrentPrincipal, proce
     responses=responses(Unauthenticated, DocumentNotFound, ResultNotReady, ProcessingFailed, Unavailable),
 )  # fmt: skip
 async def get_result(
-    document_id: str, request: Request, response: Response, principal: CurrentPrincipal, processing: CurrentProcessing
-) -> Any:
+    document_id: str, request: Request, response: Response, principal: CurrentPrincipal,
+    processing: CurrentProcessing, gate: DownloadGate,
+) -> Any:  # fmt: skip
     """What processing found."""
     known, stored = await processing.result(principal.id, document_id)
     if not_modified(request, f'"{stored.sha256}"'):
         return Response(status_code=304, headers={"ETag": f'"{stored.sha256}"'})
     response.headers["ETag"] = f'"{stored.sha256}"'
-    async with processing.read(stored) as chunks:
+    async with gate.place(), processing.read(stored) as chunks:
         body = b"".join([chunk async for chunk in chunks])
     return ResultRead.of(orjson.loads(body), known)
 
@@ -132,11 +135,11 @@ async def get_result(
     },
 )  # fmt: skip
 async def get_text(
-    document_id: str, request: Request, principal: CurrentPrincipal, processing: CurrentProcessing
+    document_id: str, request: Request, principal: CurrentPrincipal, processing: CurrentProcessing, gate: DownloadGate
 ) -> Response:
     """The whole text; a form feed stands between pages."""
     stored = await processing.text(principal.id, document_id)
-    return await _streamed(request, processing, stored, "text/plain; charset=utf-8")
+    return await _streamed(request, processing, gate, stored, "text/plain; charset=utf-8")
 
 
 @router.get(
@@ -149,11 +152,11 @@ async def get_text(
     },
 )  # fmt: skip
 async def get_thumbnail(
-    document_id: str, request: Request, principal: CurrentPrincipal, processing: CurrentProcessing
+    document_id: str, request: Request, principal: CurrentPrincipal, processing: CurrentProcessing, gate: DownloadGate
 ) -> Response:
     """A small picture of the first page; PDF only."""
     stored = await processing.thumbnail(principal.id, document_id)
-    return await _streamed(request, processing, stored, "image/webp")
+    return await _streamed(request, processing, gate, stored, "image/webp")
 
 
 def _status_etag(document: Document) -> str:
@@ -161,9 +164,11 @@ def _status_etag(document: Document) -> str:
     return etag_of(document.status, run.attempt, run.progress, run.message, run.error)
 
 
-async def _streamed(request: Request, processing: Processing, stored: StoredObject, media_type: str) -> Response:
+async def _streamed(
+    request: Request, processing: Processing, gate: Gate, stored: StoredObject, media_type: str
+) -> Response:
     etag = f'"{stored.sha256}"'
     if not_modified(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
     headers = {"ETag": etag, "Content-Length": str(stored.size)}
-    return StreamingResponse(await stream(processing.read(stored)), headers=headers, media_type=media_type)
+    return StreamingResponse(await stream(gate, processing.read(stored)), headers=headers, media_type=media_type)

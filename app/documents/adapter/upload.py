@@ -14,7 +14,8 @@ from app.documents.adapter.upload_form import UploadForm
 from app.documents.application.library import CheckedUpload, OnDuplicate, Upload
 from app.documents.domain.limits import KIB
 from app.documents.domain.processors import FileRefused
-from core.errors import Invalid, Malformed, Overloaded, Unsupported
+from core.errors import Invalid, Malformed, Unsupported
+from core.http.gate import Gate
 from core.strict_json import read_json
 
 FORM_OVERHEAD_BYTES = 262_144  # what a multipart body may hold beside the file
@@ -63,30 +64,8 @@ class StoredFileScan:
             return await asyncio.to_thread(scan.end, cast(BinaryIO, copy))
 
 
-class UploadGate:
-    """How many uploads are read at a time; further ones wait unread, then are told to come back."""
-
-    def __init__(self, places: int, wait_s: float) -> None:
-        self._places, self._wait_s = asyncio.Semaphore(places), wait_s
-        self.places, self.taken = places, 0
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._places.acquire()
-        except TimeoutError as cause:
-            raise Overloaded from cause
-        self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
-            self._places.release()
-
-
 @asynccontextmanager
-async def received(request: Request, gate: UploadGate, max_bytes: int) -> AsyncIterator[Upload]:
+async def received(request: Request, gate: Gate, max_bytes: int) -> AsyncIterator[Upload]:
     """The upload of a request; its spooled file is gone afterwards. The place is taken before anything is read."""
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.documents.adapter.api import document_etag
 from app.documents.adapter.schemas import DocumentRead
-from app.documents.adapter.upload import ExternalId, FolderId, Metadata, UploadGate
+from app.documents.adapter.upload import ExternalId, FolderId, Metadata
 from app.documents.application.uploads import Announced, Progress, Uploads
 from app.documents.domain.errors import (
     DocumentNotFound,
@@ -21,6 +21,7 @@ from app.documents.domain.errors import (
     UploadNotFound,
 )
 from core.errors import Invalid, Malformed, Overloaded, TooLarge, Unauthenticated, Unavailable
+from core.http.gate import Gate
 from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
@@ -128,7 +129,7 @@ CurrentUploads = Annotated[Uploads, wired("documents.uploads")]
 )  # fmt: skip
 async def begin_upload(
     body: UploadBegin, response: Response, principal: CurrentPrincipal, uploads: CurrentUploads,
-    gate: Annotated[UploadGate, wired("documents.begin_gate")], once: Annotated[Once, once_in("documents")],
+    gate: Annotated[Gate, wired("documents.begin_gate")], once: Annotated[Once, once_in("documents")],
 ) -> UploadRead | Response:  # fmt: skip
     """Get links to put a file straight into storage: in one piece, or in parts, which may be repeated and resumed."""
 
@@ -163,7 +164,7 @@ async def get_upload(
 )  # fmt: skip
 async def complete_upload(
     upload_id: str, response: Response, principal: CurrentPrincipal, uploads: CurrentUploads,
-    gate: Annotated[UploadGate, wired("documents.complete_gate")], once: Annotated[Once, once_in("documents")],
+    gate: Annotated[Gate, wired("documents.complete_gate")], once: Annotated[Once, once_in("documents")],
     body: UploadComplete | None = None,
 ) -> DocumentRead | Response:  # fmt: skip
     """All bytes are there: look at them, and make the document. Repeating it gives the same document."""

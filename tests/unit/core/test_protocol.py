@@ -25,6 +25,9 @@ class App:
         if scope["path"] == "/refused":
             await self._answer(send, b"no")
             return
+        if scope["path"] == "/long":
+            await self._answer_at_length(receive, send)
+            return
         await self.may_read.wait()
         size, more = 0, True
         while more:
@@ -34,6 +37,15 @@ class App:
                 return
             size, more = size + len(message["body"]), message["more_body"]
         await self._answer(send, str(size).encode())
+
+    async def _answer_at_length(self, receive: Any, send: Any) -> None:
+        await receive()
+        leaving = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not leaving.done():
+            await send({"type": "http.response.body", "body": BODY, "more_body": True})
+            await asyncio.sleep(0)
+        self.ends.append(leaving.result()["type"])
 
     async def _answer(self, send: Any, body: bytes) -> None:
         length = str(len(body)).encode()
@@ -122,3 +134,24 @@ async def test_a_sender_who_leaves_in_the_middle_is_missed(running: Running) -> 
     await until(lambda: running.app.ends)
     writer.close()
     await until(lambda: running.app.ends[-1] == "http.disconnect")
+
+
+async def test_who_takes_nothing_of_an_answer_is_let_go(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.http.protocol.STALLED_S", 0.3)
+    _, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1024)
+    writer.write(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+    await until(lambda: running.app.ends == ["http.disconnect"])
+    writer.transport.abort()
+
+
+async def test_who_takes_slowly_is_not(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.http.protocol.STALLED_S", 0.5)
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=65_536)
+    writer.write(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+    for _ in range(12):  # longer than that in all
+        async with asyncio.timeout(5):
+            await reader.readexactly(4_000_000)
+        await asyncio.sleep(0.1)
+    assert running.app.ends == []
+    writer.transport.abort()
+    await until(lambda: running.app.ends == ["http.disconnect"])
