@@ -18,7 +18,7 @@ _open = AsyncExitStack()  # for the life of this copy: an opened container that 
 def _opened() -> Mangum:
     """For all requests of this copy: Mangum's own lifespan would connect anew for each."""
     into_environment()
-    app = from_environment()
+    app = from_environment(lines_at_once=True)  # a copy stands still between requests, and may never go on
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.run_until_complete(_open.enter_async_context(running(app.state.container)))
