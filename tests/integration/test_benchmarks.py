@@ -25,7 +25,7 @@ VARIANT = r"^  (?:dossier|baseline|bare|driver|whole|no \w+|neither)"
         ),
         ("processing --pdfs 2 --rounds 1", rf"worker : bare +{SPREAD}", 1),
         ("growth --sizes 200,400", rf"^  reconcile: \w+(?: \w+)?(?: +\d+ +\d+ +{NUMBER}){{2}}", 3),
-        ("uploads --rounds 1 --share 0.002", rf"^ +(?:raw|api|direct) +\d+ +{SPREAD}.* 0 +\d+$", 6),
+        ("uploads --rounds 1 --share 0.002", rf"^(?:raw|api|direct|from S3|API) +\d+ +{SPREAD}.* 0 +\d+$", 10),
     ],
     ids=["api", "processing", "growth", "uploads"],
 )
