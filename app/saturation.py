@@ -23,9 +23,8 @@ def count_places(app: FastAPI) -> None:
     if isinstance(client := container.mongo(), AsyncMongoClient):  # no twin
         found["mongo"] = _mongo(client)
     if container.settings().has_any("documents"):
-        for name in ("uploads", "downloads"):
-            gate = getattr(container.documents, name.removesuffix("s") + "_gate")()
-            found[name] = (gate.taken, gate.places)
+        gates = {"uploads": container.documents.upload_gate(), "downloads": container.documents.download_gate()}
+        found |= {name: (gate.taken, gate.places) for name, gate in gates.items()}
     metrics.observe_places(found)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -22,7 +21,6 @@ from app.runtime import migrate, running
 from app.saturation import count_places, told
 from core import metrics
 from core.config import load_settings
-from core.errors import AppError
 from core.http.docs import docs_routes
 from core.http.ingress import GeneralLimit, Ingress
 from core.http.local_files import local_file_routes
@@ -83,8 +81,7 @@ def create_app(
     if settings.docs_are_on:
         app.router.routes.extend(docs_routes())
 
-    for expected in (AppError, RequestValidationError, HTTPException):
-        app.add_exception_handler(expected, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_error)  # of the pages about the API; the ingress has all others
     app.add_middleware(
         Ingress,
         table=RouteTable(app.routes, settings),

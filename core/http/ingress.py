@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -40,7 +41,7 @@ HEADER_OF = {"bearer": b"authorization", "api_key": b"x-api-key", "private_token
 # Those who watch over the service are answered when nobody else is, whatever name they call it by.
 HEALTH, WATCHERS = "/health", frozenset({"/health", "/health/ready", "/metrics"})
 
-REFUSALS = (AppError, RequestValidationError)
+REFUSALS = (AppError, RequestValidationError, HTTPException)  # the last is Starlette's, of a form it cannot read
 
 Headers = list[tuple[bytes, bytes]]
 Identify = Callable[[Headers], Principal]  # each raises Unauthenticated

@@ -123,6 +123,10 @@ async def test_refusals_may_be_read_by_the_browsers_that_are_allowed(opened: Ope
         refused = await http.get("/users/me", headers={"Origin": "https://app.test"})
         problem(refused, 401, "token_missing")
         assert refused.headers["access-control-allow-origin"] == "https://app.test"
+        form = {f"field{number}": "x" for number in range(12)}  # what Starlette refuses, is refused in the same place
+        unread = await http.post("/auth/login", data=form, headers={"Origin": "https://app.test"})
+        problem(unread, 400, "malformed_request")
+        assert unread.headers["access-control-allow-origin"] == "https://app.test"
         other = await http.get("/users/me", headers={"Origin": "https://evil.test"})
         assert "access-control-allow-origin" not in other.headers
 

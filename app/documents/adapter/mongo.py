@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
-from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, IndexModel
 
 from app.documents.adapter.mongo_uploads import UploadRecord
 from app.documents.domain.document import Document, Status
@@ -12,7 +12,7 @@ from app.documents.domain.ports import LISTED_FIELDS, Filters, Listed, NamedObje
 from core.clock import Clock
 from core.coalesce import PerTick
 from core.idempotency import IdempotencyRecord
-from core.mongo import NEWEST, Record, Row, insert_new, rows_page, to_model, translated
+from core.mongo import NEWEST, Record, Row, change_one, find_one, insert_new, rows_page, to_model, translated
 from core.paging import Page, Position
 from core.relay import OUTBOX_INDEX, DeliveryRecord
 
@@ -100,7 +100,11 @@ class MongoDocuments:
         self._by_id = PerTick(self._found_by_id)
 
     async def add(self, document: Document) -> Document:
-        return document if await insert_new(self._rows, document) else await self.get(document.id, document.owner_id)
+        return (
+            document
+            if await insert_new(DocumentRecord.rows(), document)
+            else await self.get(document.id, document.owner_id)
+        )
 
     async def get(self, document_id: str, owner_id: str) -> Document:
         found = await self.find(document_id, owner_id)
@@ -118,7 +122,7 @@ class MongoDocuments:
     async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Listed]:
         asked = {name: value for name, value in vars(filters).items() if value is not None}
         page = await rows_page(
-            self._rows, {"owner_id": owner_id, "deleted_at": None, **asked}, after, limit, LISTED_FIELDS
+            DocumentRecord.rows(), {"owner_id": owner_id, "deleted_at": None, **asked}, after, limit, LISTED_FIELDS
         )
         return Page([{"document_id": row.pop("_id"), **row} for row in page.items], page.next)
 
@@ -127,22 +131,22 @@ class MongoDocuments:
             "_id": document.id, "owner_id": document.owner_id, "deleted_at": None, "version": document.version,
         }  # fmt: skip
         change = {"$set": {**fields, "updated_at": self._clock()}, "$inc": {"version": 1}}
-        with translated():
-            row = await self._rows.find_one_and_update(query, change, return_document=ReturnDocument.AFTER)
-        return None if row is None else to_model(Document, row)
+        return await change_one(DocumentRecord.rows(), query, change, Document)
 
     async def purge(self, document_id: str) -> None:
         with translated():
             gone = {"_id": document_id, "deleted_at": {"$type": "date"}}
-            await self._rows.delete_one({**gone, "outbox.at": {"$exists": False}, "source.path": {"$exists": False}})
-            await self._rows.update_one(
+            await DocumentRecord.rows().delete_one(
+                {**gone, "outbox.at": {"$exists": False}, "source.path": {"$exists": False}}
+            )
+            await DocumentRecord.rows().update_one(
                 {**gone, "source.path": {"$exists": True}}, {"$set": {"purged_at": self._clock()}}
             )
 
     async def removed(self, limit: int) -> Mapping[str, int]:
         waiting = {"deleted_at": {"$type": "date"}, "purged_at": None}
         with translated():
-            cursor = self._rows.find(waiting, {"run.attempt": 1}).sort("deleted_at", ASCENDING)
+            cursor = DocumentRecord.rows().find(waiting, {"run.attempt": 1}).sort("deleted_at", ASCENDING)
             return {row["_id"]: row["run"]["attempt"] for row in await cursor.limit(limit).to_list()}
 
     async def objects_of(self, document_ids: Collection[str]) -> Mapping[str, NamedObjects]:
@@ -150,7 +154,7 @@ class MongoDocuments:
         fields = {"key": 1, "run.state": 1, "run.attempt": 1, "run.result.attempt": 1}
         named = {}
         with translated():
-            for row in await self._rows.find(asked, fields).to_list():
+            for row in await DocumentRecord.rows().find(asked, fields).to_list():
                 run = row["run"]
                 attempts = {run["attempt"]} if run.get("state") else set()
                 attempts |= {run["result"]["attempt"]} if run.get("result") else set()
@@ -160,7 +164,7 @@ class MongoDocuments:
     async def stored_after(self, document_id: str, limit: int) -> Sequence[StoredNames]:
         asked = {"_id": {"$gt": document_id}, "deleted_at": None, "source": None}
         with translated():
-            cursor = self._rows.find(asked, {"key": 1, "run.result.objects": 1}).sort("_id", ASCENDING)
+            cursor = DocumentRecord.rows().find(asked, {"key": 1, "run.result.objects": 1}).sort("_id", ASCENDING)
             rows = await cursor.limit(limit).to_list()
         results = [((row.get("run") or {}).get("result") or {}).get("objects") or {} for row in rows]
         return [
@@ -176,15 +180,9 @@ class MongoDocuments:
         each = [{"_id": document_id, "owner_id": owner_id} for document_id, owner_id in set(keys)]
         asked = {"$or": each} if len(each) > 1 else each[0]
         with translated():
-            rows = await self._rows.find({**asked, "deleted_at": None}).to_list()
+            rows = await DocumentRecord.rows().find({**asked, "deleted_at": None}).to_list()
         found = {(row["_id"], row["owner_id"]): row for row in rows}
         return [found.get(key) for key in keys]
 
     async def _find(self, query: Row) -> Document | None:
-        with translated():
-            row = await self._rows.find_one({**query, "deleted_at": None})
-        return None if row is None else to_model(Document, row)
-
-    @property
-    def _rows(self) -> Any:
-        return DocumentRecord.get_pymongo_collection()
+        return await find_one(DocumentRecord.rows(), {**query, "deleted_at": None}, Document)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +26,7 @@ from core.http.idempotency import REFUSALS, Once, once_in
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute, PublicRoute, StrictRoute
+from core.http.wired import wired
 from core.strict_json import read_json
 
 T = TypeVar("T", bound=BaseModel)
@@ -53,14 +54,8 @@ public = APIRouter(prefix="/auth", tags=["auth"], route_class=AuthRoute)
 people = APIRouter(prefix="/users", tags=["users"], route_class=AccountRoute)
 
 
-async def _accounts(request: Request) -> Accounts:
-    accounts: Accounts = request.app.state.container.users.accounts()
-    return accounts
-
-
-async def _sign_in(request: Request) -> SignIn:
-    sign_in: SignIn = request.app.state.container.users.sign_in()
-    return sign_in
+CurrentAccounts = Annotated[Accounts, wired("users.accounts")]
+CurrentSignIn = Annotated[SignIn, wired("users.sign_in")]
 
 
 @public.post(
@@ -70,7 +65,7 @@ async def _sign_in(request: Request) -> SignIn:
 async def register(
     request: Request,
     body: Registration,
-    accounts: Annotated[Accounts, Depends(_accounts)],
+    accounts: CurrentAccounts,
     once: Annotated[Once, once_in("users")],
 ) -> UserRead | Response:
     """Create an account. Addresses that differ only in case or character width are one account.
@@ -106,7 +101,7 @@ _LOGIN_BODY: dict[str, Any] = {
     "/login", response_model=TokensRead, openapi_extra=_LOGIN_BODY,
     responses=responses(CredentialsInvalid, TooMany, Invalid, Malformed, Unsupported),
 )  # fmt: skip
-async def login(request: Request, sign_in: Annotated[SignIn, Depends(_sign_in)]) -> TokensRead:
+async def login(request: Request, sign_in: CurrentSignIn) -> TokensRead:
     """Sign in with JSON `{email, password}` or, as Swagger's Authorize does, a form `username=&password=`."""
     body = await _credentials(request)
     issued = await sign_in.login(
@@ -119,7 +114,7 @@ async def login(request: Request, sign_in: Annotated[SignIn, Depends(_sign_in)])
 
 
 @public.post("/refresh", response_model=TokensRead, responses=responses(RefreshInvalid, Invalid, Malformed))
-async def refresh(body: Refresh, sign_in: Annotated[SignIn, Depends(_sign_in)]) -> TokensRead:
+async def refresh(body: Refresh, sign_in: CurrentSignIn) -> TokensRead:
     """Exchange a refresh token for a new pair. A refresh token works once; using an old one ends the session."""
     return _tokens(await sign_in.refresh(body.refresh_token))
 
@@ -129,7 +124,7 @@ async def me(
     request: Request,
     response: Response,
     principal: CurrentPrincipal,
-    accounts: Annotated[Accounts, Depends(_accounts)],
+    accounts: CurrentAccounts,
 ) -> Any:
     """Who you are."""
     body = _read(await accounts.get(principal.id))
@@ -145,7 +140,7 @@ async def change_password(
     request: Request,
     body: PasswordChange,
     principal: CurrentPrincipal,
-    accounts: Annotated[Accounts, Depends(_accounts)],
+    accounts: CurrentAccounts,
 ) -> None:
     """Change your password. Every other session of yours ends; this one goes on."""
     await accounts.change_password(

@@ -12,7 +12,7 @@ from app.users.domain.errors import EmailTaken, UserNotFound
 from app.users.domain.ports import SessionLife
 from app.users.domain.user import Session, User
 from core.idempotency import IdempotencyRecord
-from core.mongo import NOW, Record, Row, in_transaction, to_model, translated
+from core.mongo import NOW, Record, Row, in_transaction, later, to_model, translated
 
 MAX_SESSIONS = 10  # of one person; a login ends the one that was not used for longest
 SEEN_MS = 60_000  # `last_seen_at` moves at most this often
@@ -146,11 +146,11 @@ class MongoSessions:
 
 
 def _sessions() -> AsyncCollection[Row]:
-    return SessionRecord.get_pymongo_collection()
+    return SessionRecord.rows()
 
 
 async def _update_user(user_id: str, where: Row, change: Row, transaction: AsyncClientSession) -> bool:
-    users = UserRecord.get_pymongo_collection()
+    users = UserRecord.rows()
     return (await users.update_one({"_id": user_id, **where}, change, session=transaction)).matched_count == 1
 
 
@@ -166,8 +166,8 @@ def _first_generation(user_id: str, user_agent: str | None, life: SessionLife) -
             "$set": {
                 "user_id": user_id, "state": "active", "gen": 1,
                 "rotated_at": NOW, "created_at": NOW, "last_seen_at": NOW,
-                "ends_at": {"$add": [NOW, min(life.idle_s, life.absolute_s) * 1000]},
-                "absolute_at": {"$add": [NOW, life.absolute_s * 1000]},
+                "ends_at": later(min(life.idle_s, life.absolute_s)),
+                "absolute_at": later(life.absolute_s),
                 "user_agent": {"$literal": user_agent},
             }
         }
@@ -180,12 +180,12 @@ def _rotation(got: int, life: SessionLife) -> list[Row]:
     in_grace = {"$lt": [NOW, {"$add": ["$rotated_at", life.grace_s * 1000]}]}
     again = {"$and": [{"$eq": ["$gen", got + 1]}, in_grace]}
     reuse = {"$and": [{"$gt": ["$gen", got]}, {"$not": [again]}]}
-    later = {"$add": [NOW, life.idle_s * 1000]}
+    idle_end = later(life.idle_s)
 
     def if_wins(value: Any, field: str) -> Row:
         return {"$cond": [wins, value, field]}
 
-    ends = [{"case": wins, "then": {"$min": [later, "$absolute_at"]}}, {"case": reuse, "then": later}]
+    ends = [{"case": wins, "then": {"$min": [idle_end, "$absolute_at"]}}, {"case": reuse, "then": idle_end}]
     return [
         {
             "$set": {

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 
 from app.users.adapter.schemas import SessionRead
 from app.users.application.own_sessions import OwnSessions
@@ -12,17 +12,13 @@ from core.http.pagination import ListRead
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute, PublicRoute
+from core.http.wired import wired
 
 people = APIRouter(prefix="/auth", tags=["auth"], route_class=PeopleRoute)
 leaving = APIRouter(prefix="/auth", tags=["auth"], route_class=PublicRoute)
 
 
-async def _own_sessions(request: Request) -> OwnSessions:
-    sessions: OwnSessions = request.app.state.container.users.own_sessions()
-    return sessions
-
-
-Sessions = Annotated[OwnSessions, Depends(_own_sessions)]
+Sessions = Annotated[OwnSessions, wired("users.own_sessions")]
 
 
 # Public for the ingress, which lets no ended session through. A token it needs all the same, as OpenAPI says.
