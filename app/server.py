@@ -8,11 +8,8 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 
 from app.container import Container, build_container
 from app.metrics import count_line
@@ -81,7 +78,6 @@ def create_app(
     if settings.docs_are_on:
         app.router.routes.extend(docs_routes())
 
-    app.add_exception_handler(HTTPException, _answer_error)  # of the pages about the API; the ingress has all others
     app.add_middleware(
         Ingress,
         table=RouteTable(app.routes, settings),
@@ -146,7 +142,3 @@ def _cors(origins: Sequence[str]) -> Middleware:
         expose_headers=["ETag", "Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"],
         max_age=600,
     )
-
-
-async def _answer_error(_: Request, error: Exception) -> Response:
-    return problem_response(error)

@@ -22,14 +22,14 @@ class PerTick(Generic[K, A]):
         self._calls: list[tuple[K, asyncio.Future[A]]] = []
         self._tasks = set[asyncio.Task[None]]()
 
-    async def __call__(self, key: K) -> A:
-        """Raises what `fetch` raised, as do all who share it."""
+    def __call__(self, key: K) -> "asyncio.Future[A]":
+        """Asks at once; who awaits it gets the answer, or what `fetch` raised, as do all who share it."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
         if not self._calls:
             loop.call_soon(self._send, context=Context())  # without what the first caller's context holds
         self._calls.append((key, answer))
-        return await answer
+        return answer
 
     def _send(self) -> None:
         calls, self._calls = self._calls, []

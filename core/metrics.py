@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -94,7 +95,12 @@ def observe_places(found: Mapping[str, tuple[float, float]]) -> None:
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:
-    requests.labels(method, route, str(status)).observe(seconds)
+    _requests_of(method, route, status).observe(seconds)
+
+
+@lru_cache(4096)
+def _requests_of(method: str, route: str, status: int) -> Histogram:
+    return requests.labels(method, route, str(status))
 
 
 def counted() -> dict[str, float]:

@@ -6,7 +6,7 @@ Both are taken over from callers where they have the form (https://www.w3.org/TR
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Literal, NamedTuple
@@ -88,8 +88,10 @@ def begin(request_id: str | None = None, traceparent: str | None = None, tracest
     return trace
 
 
-def begin_request(headers: Iterable[tuple[bytes, bytes]]) -> Trace:
+def begin_request(headers: Sequence[tuple[bytes, bytes]]) -> Trace:
     """`headers`: as ASGI gives them. One that comes twice is joined, so that only `tracestate` may."""
+    if _HEADERS.isdisjoint(dict(headers)):
+        return begin()
     given: dict[bytes, str] = {}
     for name, value in headers:
         if name in _HEADERS:

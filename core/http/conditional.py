@@ -21,9 +21,10 @@ def etag_of(*parts: object) -> str:
 
 def not_modified(request: Request, etag: str) -> bool:
     """Whether `If-None-Match` names this version."""
-    given = request.headers.get("if-none-match")
-    if given is None:
+    sent = dict(request.scope["headers"]).get(b"if-none-match")
+    if sent is None:
         return False
+    given = sent.decode("latin-1")
     return given.strip() == "*" or etag in {tag.removeprefix("W/") for tag in _TAG.findall(given)}
 
 
@@ -31,7 +32,7 @@ def answer_with_etag(request: Request, response: Response, etag: str, body: T) -
     """The body with its ETag, or 304 where the caller has this version already."""
     if not_modified(request, etag):
         return Response(status_code=304, headers={"ETag": etag})
-    response.headers["ETag"] = etag
+    response.raw_headers.append((b"etag", etag.encode()))
     return body
 
 

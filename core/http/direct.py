@@ -35,12 +35,17 @@ class _Call:
         self.defaults = {field.name: field.get_default() for field in self.query}
         self.request_name, self.response_name = dependant.request_param_name, dependant.response_param_name
         self.inner = [(inner.name, _Call(inner)) for inner in dependant.dependencies]
+        asked = (self.inner, self.of_path, self.query, self.headers, self.body, self.response_name)
+        self.asks_request_alone = self.request_name is not None and not any(asked)
 
     async def __call__(self, request: Request, response: Response, errors: list[Any]) -> Any:
         """None where something is wrong with the request; `errors` says what."""
         given: dict[str, Any] = {}
         for name, inner in self.inner:
-            value = await inner(request, response, errors)
+            if inner.asks_request_alone:  # most of them; short, since there are several to a request
+                value = await inner.function(request)
+            else:
+                value = await inner(request, response, errors)
             if name is not None:  # else it is there for what it refuses
                 given[name] = value
         for name in self.of_path:
@@ -66,6 +71,13 @@ class _Call:
         return values
 
 
+class _Told(Response):
+    """What an endpoint says besides its body."""
+
+    def __init__(self, status: int) -> None:
+        self.status_code, self.raw_headers, self.background = status, [], None
+
+
 def answering(route: APIRoute) -> Answer:
     """How to answer a request for it. Raises TypeError where it asks for what is not known here."""
     if not _is_plain(route.dependant):
@@ -75,8 +87,7 @@ def answering(route: APIRoute) -> Answer:
 
     async def answer(request: Request) -> Response:
         request.scope["route"] = route
-        told, errors = Response(), list[Any]()
-        told.raw_headers, told.status_code = [], status
+        told, errors = _Told(status), list[Any]()
         body = await call(request, told, errors)
         if errors:
             raise RequestValidationError(errors)
@@ -84,11 +95,13 @@ def answering(route: APIRoute) -> Answer:
             return body
         if model is None:
             answered = Response(status_code=told.status_code)
-        else:
-            shown = body if type(body) is model else adapter.validate_python(body, from_attributes=True)
-            answered = Response(adapter.dump_json(shown), told.status_code, media_type="application/json")
-        answered.raw_headers += told.raw_headers
-        return answered
+            answered.raw_headers += told.raw_headers
+            return answered
+        told.body = adapter.dump_json(
+            body if type(body) is model else adapter.validate_python(body, from_attributes=True)
+        )
+        told.raw_headers += [(b"content-length", b"%d" % len(told.body)), (b"content-type", b"application/json")]
+        return told
 
     return answer
 

@@ -3,9 +3,8 @@
 An ASGI middleware, because FastAPI reads the whole body before the first dependency runs.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -35,7 +34,6 @@ from core.http.route_table import Operation, RouteTable, Rule
 from core.security.ratelimit import Limiter, Rate
 
 MAX_HEADERS, MAX_HEADER_BYTES, MAX_URI_BYTES = 100, 16_384, 8_192
-VERSION_PREFIX = "/v1"
 MAX_WAITING = 200
 HEADER_OF = {"bearer": b"authorization", "api_key": b"x-api-key", "private_token": b"private-token"}
 # Those who watch over the service are answered when nobody else is, whatever name they call it by.
@@ -63,16 +61,14 @@ class Places:
     def has(self, kind: str) -> bool:
         return self._free[kind] > 0
 
-    @contextmanager
-    def one(self, kind: str) -> Iterator[None]:
-        """Raises Overloaded."""
+    def take(self, kind: str) -> None:
+        """To be given back. Raises Overloaded."""
         if not self.has(kind):
             raise Overloaded
         self._free[kind] -= 1
-        try:
-            yield
-        finally:
-            self._free[kind] += 1
+
+    def give_back(self, kind: str) -> None:
+        self._free[kind] += 1
 
 
 class GeneralLimit:
@@ -82,12 +78,16 @@ class GeneralLimit:
         self._limiter = limiter
         self._rate = Rate.per_minute(per_minute) if per_minute else None
 
+    def take(self, kind: str, name: str) -> Awaitable[int]:
+        """0, or the seconds to wait. It is asked now; to be awaited in any case."""
+        if self._rate is None:
+            return _nothing()
+        return self._limiter.take(self._limiter.key(f"general:{kind}", name), self._rate)
+
     async def charge(self, kind: str, name: str) -> None:
         """Raises TooMany."""
-        if self._rate is not None:
-            wait_s = await self._limiter.take(self._limiter.key(f"general:{kind}", name), self._rate)
-            if wait_s:
-                raise TooMany(wait_s)
+        if wait_s := await self.take(kind, name):
+            raise TooMany(wait_s)
 
 
 class Ingress:
@@ -127,15 +127,16 @@ class Ingress:
     async def _enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = scope["headers"]
         path: str = scope["path"]
-        if path.startswith(f"{VERSION_PREFIX}/"):
-            path = path.removeprefix(VERSION_PREFIX)
+        if path.startswith("/v1/"):
+            path = path[3:]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        _check_shape(scope, headers)
+        length = _checked_length(scope, headers)
         if path not in WATCHERS:
             self._check_host(headers)
         rule, parameters = self.table.find(path)
         operation = rule.operations.get(method) if rule else None
-        _check_length(headers, operation or Operation())
+        if length > (operation or Operation()).body_limit:
+            raise TooLarge
         scope["state"]["network"] = network_of(self.client_address.of(scope))
         inner = {**scope, "path": path, "raw_path": path.encode(), "method": method, "path_params": parameters}
         if path == HEALTH:
@@ -147,8 +148,11 @@ class Ingress:
                 kind = "waiting"
             else:
                 inner["query_string"] = _without_wait(scope["query_string"])
-        with self.places.one(kind):
+        self.places.take(kind)
+        try:
             await self._pass(operation, rule, inner, receive, send)
+        finally:
+            self.places.give_back(kind)
 
     async def _pass(
         self, operation: Operation | None, rule: Rule | None, scope: Scope, receive: Receive, send: Send
@@ -193,24 +197,22 @@ class Ingress:
 
     def _principal(self, credentials: Sequence[str], headers: Headers) -> Principal:
         """By the credential that was sent; where several will do and none was, the first is asked for."""
-        sent = [name for name in credentials if any(header == HEADER_OF[name] for header, _ in headers)]
+        names = dict(headers)
+        sent = [credential for credential in credentials if HEADER_OF[credential] in names]
         if len(sent) > 1:
             raise Malformed("Send one credential.")
         return self.identify[(sent or credentials)[0]](headers)
 
     async def _admit_principal(self, principal: Principal, state: dict[str, Any]) -> None:
-        charge = self.limit.charge("principal", principal.id)
-        if principal.kind == "service":
+        taking = self.limit.take("principal", principal.id)  # before the other question: both go in one round trip
+        try:
+            if principal.kind != "service":
+                await self.confirm(principal)
             state["principal"] = principal
-            await charge
-            return
-        # At the same time, so that both questions go to Redis in one round trip.
-        ended, refused = await asyncio.gather(self.confirm(principal), charge, return_exceptions=True)
-        if ended is not None:
-            raise ended
-        state["principal"] = principal
-        if refused is not None:
-            raise refused
+        finally:
+            wait_s = await taking
+        if wait_s:
+            raise TooMany(wait_s)
 
     def _check_host(self, headers: Headers) -> None:
         if not self.allowed_hosts:
@@ -221,19 +223,20 @@ class Ingress:
             raise Malformed("This host is not served here.")
 
 
-def _check_shape(scope: Scope, headers: Headers) -> None:
-    if len(headers) > MAX_HEADERS or sum(len(name) + len(value) for name, value in headers) > MAX_HEADER_BYTES:
+async def _nothing() -> int:
+    return 0
+
+
+def _checked_length(scope: Scope, headers: Headers) -> int:
+    """Bytes that the body is said to have."""
+    if len(headers) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers))) > MAX_HEADER_BYTES:
         raise HeadersTooLarge
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_URI_BYTES:
         raise TooLong
     lengths = [value for name, value in headers if name == b"content-length"]
     if len(lengths) > 1 or any(not length.isdigit() for length in lengths):
         raise Malformed("Content-Length must be one number.")
-
-
-def _check_length(headers: Headers, operation: Operation) -> None:
-    if any(name == b"content-length" and int(value) > operation.body_limit for name, value in headers):
-        raise TooLarge
+    return int(lengths[0]) if lengths else 0
 
 
 def _check_parameters(query: bytes, operation: Operation) -> None:
@@ -247,7 +250,7 @@ def _check_parameters(query: bytes, operation: Operation) -> None:
 
 
 def _asks_to_wait(query: bytes) -> bool:
-    return any(name == "wait" for name, _ in _parsed(query))
+    return bool(query) and any(name == "wait" for name, _ in _parsed(query))
 
 
 def _without_wait(query: bytes) -> bytes:

@@ -1,9 +1,10 @@
-"""The OpenAPI document: FastAPI's, with our ways to sign in and our form of every error."""
+"""FastAPI as we use it: it describes the API, with our ways to sign in and our form of every error."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from core.http.problems import PROBLEM_CONTENT, Problem
 
@@ -16,7 +17,23 @@ ANY_OTHER = {"description": "Any other problem: `code` says which", "content": P
 
 
 class Api(FastAPI):
-    """FastAPI that tells the truth about errors."""
+    """FastAPI that tells the truth about errors, and leaves requests to our middleware."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        scope["app"] = self
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Ours alone: it answers every error, limits every body and traces every request."""
+        stack: ASGIApp = self.router
+        for cls, args, kwargs in reversed(self.user_middleware):
+            stack = cls(stack, *args, **kwargs)
+        return stack
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

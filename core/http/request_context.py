@@ -27,7 +27,7 @@ class RequestContext:
     ) -> None:
         """`render` turns an exception into an answer; `observe` takes method, route, status and seconds."""
         self.app, self.render, self.observe, self.tell = app, render, observe, tell
-        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self.headers = {name.lower().encode(): value.encode() for name, value in headers.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,9 +47,9 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                given = {name for name, _ in message["headers"]}
-                headers = [*message["headers"], (b"x-request-id", trace.request_id.encode())]
-                headers.extend(header for header in self.headers if header[0] not in given)
+                given = dict(message["headers"])
+                told = self.headers if self.headers.keys().isdisjoint(given) else self._without(given)
+                headers = [*message["headers"], (b"x-request-id", trace.request_id.encode()), *told.items()]
                 if is_unread:  # or the server would go on to take, for nothing, what was refused
                     headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
@@ -86,9 +86,14 @@ class RequestContext:
             duration_ms=round(seconds * 1000, 2),
             principal=getattr(state.get("principal"), "id", None),
         )
-        attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
-        record(f"{scope['method']} {route}", "SERVER", trace, seconds, attributes, is_error=status >= 500)
+        if trace.is_sampled:
+            told = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
+            record(f"{scope['method']} {route}", "SERVER", trace, seconds, told, is_error=status >= 500)
+
+    def _without(self, given: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
+        return {name: value for name, value in self.headers.items() if name not in given}
 
 
 def _has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
+    given = dict(headers)
+    return b"transfer-encoding" in given or given.get(b"content-length", b"0") != b"0"

@@ -16,6 +16,7 @@ from core.http.direct import Answer, answering
 from core.http.routes import StrictRoute
 
 BODYLESS_BYTES, JSON_BYTES = 65_536, 1_048_576
+ANY_DEPTH = -1  # of templates whose last parameter takes slashes
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Rule:
 
 
 class RouteTable:
-    """Finds the rule of a path by its first segment, then by pattern."""
+    """Finds the rule of a path by its first segment and its depth, then by pattern."""
 
     def __init__(self, routes: Iterable[BaseRoute], settings: Settings) -> None:
         merged: dict[str, Rule] = {}
@@ -57,15 +58,18 @@ class RouteTable:
             known = merged.get(rule.template)
             operations = {**known.operations, **rule.operations} if known else rule.operations
             merged[rule.template] = Rule(rule.template, rule.pattern, operations)
-        self._by_segment: dict[str, list[Rule]] = {}
+        self._places: dict[tuple[str, int], list[Rule]] = {}
         for rule in merged.values():
-            self._by_segment.setdefault(_first_segment(rule.template), []).append(rule)
+            depth = ANY_DEPTH if ":path}" in rule.template else rule.template.count("/")
+            self._places.setdefault((_first_segment(rule.template), depth), []).append(rule)
 
     def find(self, path: str) -> tuple[Rule | None, Mapping[str, str]]:
         """With the parameters in the path."""
-        for rule in self._by_segment.get(_first_segment(path), ()):
-            if match := rule.pattern.fullmatch(path):
-                return rule, match.groupdict()
+        segment = _first_segment(path)
+        for depth in (path.count("/"), ANY_DEPTH):
+            for rule in self._places.get((segment, depth), ()):
+                if match := rule.pattern.fullmatch(path):
+                    return rule, match.groupdict()
         return None, {}
 
 

@@ -7,13 +7,14 @@ more than `burst` intervals ahead is refused, and changes nothing.
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
 
+from core.coalesce import PerTick
 from core.redis import Commands, Script
 
 T = TypeVar("T")
@@ -24,17 +25,25 @@ MEMORY_KEYS = 10_000
 PAUSE_S = 1.0  # how long Redis is not asked after it failed
 
 SCRIPT = Script("""
--- KEYS: bucket.  ARGV: interval_us, burst, cost (1; -1 gives one back)
+-- KEYS: buckets.  ARGV: interval_us, burst, cost (1; -1 gives one back) of each
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000000 + tonumber(t[2])
 local iv, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local tat = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now) + iv * cost
-local wait = tat - iv * burst - now
-if cost > 0 and wait > 0 then return math.ceil(wait / 1000000) end
-if tat <= now then redis.call('UNLINK', KEYS[1]) return 0 end
--- tostring() would round 16 digits to 14
-redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
-return 0
+local waits = {}
+for i, key in ipairs(KEYS) do
+  local tat = math.max(tonumber(redis.call('GET', key) or now), now) + iv * cost
+  local wait = tat - iv * burst - now
+  waits[i] = 0
+  if cost > 0 and wait > 0 then
+    waits[i] = math.ceil(wait / 1000000)
+  elseif tat <= now then
+    redis.call('UNLINK', key)
+  else
+    -- tostring() would round 16 digits to 14
+    redis.call('SET', key, string.format('%.0f', tat), 'PX', math.ceil((tat - now) / 1000))
+  end
+end
+return waits
 """)
 
 log = structlog.get_logger("security")
@@ -66,7 +75,7 @@ class Rate:
 class Buckets(Protocol):
     """Where buckets lie, and which networks an account was used from."""
 
-    async def take(self, key: str, rate: Rate) -> int:
+    def take(self, key: str, rate: Rate) -> Awaitable[int]:
         """0, or refused: the whole seconds after which it would be granted."""
 
     async def give_back(self, key: str, rate: Rate) -> None: ...
@@ -79,16 +88,17 @@ class Buckets(Protocol):
 
 
 class RedisBuckets:
-    """Shared by all processes. Times are those of Redis."""
+    """Shared by all processes, on the time of Redis. Calls at one rate, in one turn of the loop, are one script."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
+        self._moves: dict[tuple[Rate, int], PerTick[str, int]] = {}  # few: rates come from settings
 
-    async def take(self, key: str, rate: Rate) -> int:
-        return int(await self._commands.run(SCRIPT, [key], [rate.interval_us, rate.burst, 1]))
+    def take(self, key: str, rate: Rate) -> Awaitable[int]:
+        return self._move(key, rate, 1)
 
     async def give_back(self, key: str, rate: Rate) -> None:
-        await self._commands.run(SCRIPT, [key], [rate.interval_us, rate.burst, -1])
+        await self._move(key, rate, -1)
 
     async def clear(self, key: str) -> None:
         await self._commands("UNLINK", key)
@@ -101,6 +111,13 @@ class RedisBuckets:
         await self._commands("ZADD", key, time.time(), member)
         await self._commands("ZREMRANGEBYRANK", key, 0, -KNOWN_MAX - 1)  # the longest unused go first
         await self._commands("EXPIRE", key, KNOWN_S)
+
+    def _move(self, key: str, rate: Rate, cost: int) -> Awaitable[int]:
+        moves = self._moves.get((rate, cost))
+        if moves is None:
+            args = (rate.interval_us, rate.burst, cost)
+            moves = self._moves[rate, cost] = PerTick(lambda keys: self._commands.run(SCRIPT, keys, args))
+        return moves(key)
 
 
 class MemoryBuckets:
@@ -169,9 +186,10 @@ class Limiter:
     def hidden(self, *names: str) -> str:
         return hmac.digest(self._secret, "\0".join(names).encode(), "sha256")[:16].hex()
 
-    async def take(self, key: str, rate: Rate) -> int:
+    def take(self, key: str, rate: Rate) -> Coroutine[Any, Any, int]:
+        """It is asked now, so that what is asked next shares the round trip; to be awaited in any case."""
         share = rate.shared_by(self._processes)
-        return await self._ask(lambda: self._shared.take(key, rate), lambda: self._own.take(key, share))
+        return self._ask(lambda: self._shared.take(key, rate), lambda: self._own.take(key, share))
 
     async def give_back(self, key: str, rate: Rate) -> None:
         share = rate.shared_by(self._processes)
@@ -186,10 +204,13 @@ class Limiter:
     async def learn(self, key: str, member: str) -> None:
         await self._ask(lambda: self._shared.learn(key, member), lambda: self._own.learn(key, member))
 
-    async def _ask(self, shared: Callable[[], Awaitable[T]], own: Callable[[], Awaitable[T]]) -> T:
-        if self._may_ask():
+    def _ask(self, shared: Callable[[], Awaitable[T]], own: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
+        return self._answer(shared() if self._may_ask() else None, own)
+
+    async def _answer(self, asked: Awaitable[T] | None, own: Callable[[], Awaitable[T]]) -> T:
+        if asked is not None:
             try:
-                answer = await shared()
+                answer = await asked
             except (RedisError, OSError) as error:
                 if not self._is_away:
                     log.error("rate_limits_in_memory", error=type(error).__name__)

@@ -159,8 +159,9 @@ async def get_document(
     library: CurrentLibrary,
 ) -> Any:
     """One document."""
-    document = await library.get(principal.id, document_id)
-    return answer_with_etag(request, response, document_etag(document), DocumentRead.of(document))
+    view = await library.view(principal.id, document_id)
+    etag = etag_of(view["document_id"], view["version"])
+    return answer_with_etag(request, response, etag, DocumentRead.model_validate(view))
 
 
 @router.patch(

@@ -1,18 +1,18 @@
 """Documents in MongoDB: the record with its indexes, and what people do with their own. Runs: mongo_runs.py."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, cast, get_args
 
 from pymongo import ASCENDING, IndexModel
 
 from app.documents.adapter.mongo_uploads import UploadRecord
-from app.documents.domain.document import Document, Status
+from app.documents.domain.document import Document, DocumentView, RunView, Status
 from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.ports import LISTED_FIELDS, Filters, Listed, NamedObjects, StoredNames
 from core.clock import Clock
 from core.coalesce import PerTick
 from core.idempotency import IdempotencyRecord
-from core.mongo import NEWEST, Record, Row, change_one, find_one, insert_new, rows_page, to_model, translated
+from core.mongo import NEWEST, Record, Row, change_one, find_one, insert_new, rows_page, translated
 from core.paging import Page, Position
 from core.relay import OUTBOX_INDEX, DeliveryRecord
 
@@ -89,6 +89,9 @@ class DocumentKeyRecord(IdempotencyRecord):
     """Keys of requests to this module."""
 
 
+_OF_A_RUN = [f"run.{name}" for name in RunView.__annotations__]
+VIEW = dict.fromkeys([*(DocumentView.__annotations__.keys() - {"run"}), *_OF_A_RUN, "owner_id"], True)
+
 RECORDS = (DocumentRecord, DocumentDeliveryRecord, DocumentKeyRecord, UploadRecord)
 
 
@@ -97,7 +100,7 @@ class MongoDocuments:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._by_id = PerTick(self._found_by_id)
+        self._view = PerTick(self._views)
 
     async def add(self, document: Document) -> Document:
         return (
@@ -113,8 +116,13 @@ class MongoDocuments:
         return found
 
     async def find(self, document_id: str, owner_id: str) -> Document | None:
-        row = await self._by_id((document_id, owner_id))
-        return None if row is None else to_model(Document, row)
+        return await self._find({"_id": document_id, "owner_id": owner_id})
+
+    async def view(self, document_id: str, owner_id: str) -> DocumentView:
+        row = await self._view((document_id, owner_id))
+        if row is None:
+            raise DocumentNotFound
+        return cast(DocumentView, {**row, "document_id": document_id})
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None:
         return await self._find({"owner_id": owner_id, "sha256": sha256})
@@ -176,11 +184,11 @@ class MongoDocuments:
         """For folders (FolderContents)."""
         return await self._find({"owner_id": owner_id, "folder_id": folder_id}) is not None
 
-    async def _found_by_id(self, keys: Sequence[tuple[str, str]]) -> Sequence[Row | None]:
+    async def _views(self, keys: Sequence[tuple[str, str]]) -> Sequence[Row | None]:
         each = [{"_id": document_id, "owner_id": owner_id} for document_id, owner_id in set(keys)]
         asked = {"$or": each} if len(each) > 1 else each[0]
         with translated():
-            rows = await DocumentRecord.rows().find({**asked, "deleted_at": None}).to_list()
+            rows = await DocumentRecord.rows().find({**asked, "deleted_at": None}, VIEW).to_list()
         found = {(row["_id"], row["owner_id"]): row for row in rows}
         return [found.get(key) for key in keys]
 

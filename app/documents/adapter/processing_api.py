@@ -8,7 +8,7 @@ from starlette.responses import StreamingResponse
 
 from app.documents.adapter.schemas import ProcessorRead, ProcessRequest, ResultRead, StatusRead
 from app.documents.application.processing import Processing
-from app.documents.domain.document import Document, StoredObject
+from app.documents.domain.document import DocumentView, StoredObject, view_of
 from app.documents.domain.errors import (
     DocumentNotFound,
     NotProcessing,
@@ -73,7 +73,7 @@ async def process_document(
         else:
             response.status_code = 200
         response.headers["Location"] = f"/documents/{document.id}/status"
-        return StatusRead.of(document)
+        return StatusRead.of(view_of(document))
 
     return await once(asked, start)
 
@@ -89,15 +89,16 @@ async def get_status(
 
     With `wait` it answers when something has changed: since your `If-None-Match`, or else since you asked.
     """
-    document = await processing.status(principal.id, document_id)
-    known = request.headers.get("if-none-match") or _status_etag(document)
-    if wait and _status_etag(document) == known:
-        document = await processing.changed_status(
-            principal.id, document_id, wait_s=wait, is_known=lambda found: _status_etag(found) == known
-        )
-    if document.status == "PROCESSING":
+    view = await processing.status(principal.id, document_id)
+    if wait:
+        known = request.headers.get("if-none-match") or _status_etag(view)
+        if _status_etag(view) == known:
+            view = await processing.changed_status(
+                principal.id, document_id, wait_s=wait, is_known=lambda found: _status_etag(found) == known
+            )
+    if view["status"] == "PROCESSING":
         response.headers["Retry-After"] = str(POLL_S)
-    return answer_with_etag(request, response, _status_etag(document), StatusRead.of(document))
+    return answer_with_etag(request, response, _status_etag(view), StatusRead.of(view))
 
 
 @router.post(
@@ -106,7 +107,7 @@ async def get_status(
 )  # fmt: skip
 async def cancel_processing(document_id: str, principal: CurrentPrincipal, processing: CurrentProcessing) -> StatusRead:
     """Stop processing: the document is FAILED with the code `cancelled` at once."""
-    return StatusRead.of(await processing.cancel(principal.id, document_id))
+    return StatusRead.of(view_of(await processing.cancel(principal.id, document_id)))
 
 
 @router.get(
@@ -159,9 +160,9 @@ async def get_thumbnail(
     return await _streamed(request, processing, gate, stored, "image/webp")
 
 
-def _status_etag(document: Document) -> str:
-    run = document.run
-    return etag_of(document.status, run.attempt, run.progress, run.message, run.error)
+def _status_etag(view: DocumentView) -> str:
+    run = view["run"]
+    return etag_of(view["status"], run["attempt"], run["progress"], run["message"], run["error"])
 
 
 async def _streamed(

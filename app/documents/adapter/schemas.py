@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from app.documents.adapter.upload import ExternalId, FolderId, Metadata
-from app.documents.domain.document import Document, RunResult, Status
-from app.documents.domain.processors import ErrorCode, ProcessingError, RegisteredProcessor
+from app.documents.domain.document import Document, DocumentView, RunResult, Status, view_of
+from app.documents.domain.processors import ErrorCode, RegisteredProcessor
 from core.http.routes import Body
 
 
@@ -26,7 +26,7 @@ class DocumentRead(BaseModel):
 
     @classmethod
     def of(cls, document: Document) -> "DocumentRead":
-        return cls(document_id=document.id, **document.model_dump(include=set(cls.model_fields)))
+        return cls.model_validate(view_of(document))
 
 
 class DocumentUpdate(Body):
@@ -66,10 +66,6 @@ class ProcessingErrorRead(BaseModel):
     detail: str
     retryable: bool
 
-    @classmethod
-    def of(cls, error: ProcessingError) -> "ProcessingErrorRead":
-        return cls(**error.model_dump())
-
 
 class StatusRead(BaseModel):
     document_id: str
@@ -85,21 +81,9 @@ class StatusRead(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, document: Document) -> "StatusRead":
-        run = document.run
-        return cls(
-            document_id=document.id,
-            status=document.status,
-            progress=0 if document.status == "UPLOADED" else run.progress,
-            message=run.message,
-            attempt=run.attempt,
-            processor=run.processor,
-            error=ProcessingErrorRead.of(run.error) if run.error else None,
-            queued_at=run.queued_at,
-            started_at=run.started_at,
-            finished_at=run.finished_at,
-            updated_at=document.updated_at,
-        )
+    def of(cls, view: DocumentView) -> "StatusRead":
+        progress = 0 if view["status"] == "UPLOADED" else view["run"]["progress"]
+        return cls.model_validate({**view, **view["run"], "progress": progress})
 
 
 class ProcessorName(BaseModel):

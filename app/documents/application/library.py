@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Literal
 import structlog
 
 from app.documents.application.originals import original_place
-from app.documents.domain.document import Document, new_original_key, uploaded_event
+from app.documents.domain.document import Document, DocumentView, new_original_key, uploaded_event
 from app.documents.domain.errors import (
     REFUSALS,
     DocumentNotFound,
@@ -85,6 +85,9 @@ class Library:
 
     async def get(self, owner_id: str, document_id: str) -> Document:
         return await self._documents.get(document_id, owner_id)
+
+    async def view(self, owner_id: str, document_id: str) -> DocumentView:
+        return await self._documents.view(document_id, owner_id)
 
     async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Listed]:
         return await self._documents.list(owner_id, filters, after, limit)

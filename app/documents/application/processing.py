@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from app.documents.domain.document import Document, RunResult, StoredObject
+from app.documents.domain.document import Document, DocumentView, RunResult, StoredObject
 from app.documents.domain.errors import (
     DocumentNotFound,
     NotProcessing,
@@ -75,19 +75,19 @@ class Processing:
         log.info("process_failed", document_id=document_id, attempt=cancelled.run.attempt, code="cancelled")
         return cancelled
 
-    async def status(self, owner_id: str, document_id: str) -> Document:
-        return await self._documents.get(document_id, owner_id)
+    async def status(self, owner_id: str, document_id: str) -> DocumentView:
+        return await self._documents.view(document_id, owner_id)
 
     async def changed_status(
-        self, owner_id: str, document_id: str, *, wait_s: float, is_known: Callable[[Document], bool]
-    ) -> Document:
+        self, owner_id: str, document_id: str, *, wait_s: float, is_known: Callable[[DocumentView], bool]
+    ) -> DocumentView:
         """The status once it is none that the caller knows, or is final, or the time is over."""
         ends = time.monotonic() + wait_s
         while True:
-            document = await self._documents.get(document_id, owner_id)
+            view = await self._documents.view(document_id, owner_id)
             left = ends - time.monotonic()
-            if left <= 0 or document.status != "PROCESSING" or not is_known(document) or self._stopping():
-                return document
+            if left <= 0 or view["status"] != "PROCESSING" or not is_known(view) or self._stopping():
+                return view
             await asyncio.sleep(min(POLL_S, left))
 
     async def result(self, owner_id: str, document_id: str) -> tuple[RunResult, StoredObject]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.documents.domain.document import Document, RunResult, Status
+from app.documents.domain.document import Document, DocumentView, RunResult, Status
 from app.documents.domain.processors import ProcessingError
 from core.paging import Page, Position
 
@@ -53,6 +53,9 @@ class Documents(Protocol):
         """Raises DocumentNotFound."""
 
     async def find(self, document_id: str, owner_id: str) -> Document | None: ...
+
+    async def view(self, document_id: str, owner_id: str) -> DocumentView:
+        """For who only looks, which is most. Raises DocumentNotFound."""
 
     async def find_by_sha256(self, sha256: str, owner_id: str) -> Document | None: ...
 

@@ -6,12 +6,13 @@ is silent, MongoDB is asked.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from app.users.domain.ports import ENDED
 from core import metrics
+from core.coalesce import PerTick
 from core.redis import Breaker, Commands
 
 log = structlog.get_logger("security")
@@ -24,11 +25,12 @@ class RedisSessionCache:
 
     def __init__(self, commands: Commands, now: Callable[[], float] = time.monotonic) -> None:
         self._commands, self._breaker = commands, Breaker("sessions", now)
+        self._value = PerTick(self._values)
 
     async def find(self, session_id: str) -> str | None:
         if self._breaker.is_pausing():
             return None
-        value = await self._breaker.ask(lambda: self._commands("GET", _key(session_id)))
+        value = await self._breaker.ask(lambda: self._value(session_id))
         return value.decode() if value else None
 
     async def keep(self, session_id: str, user_id: str, seconds: float) -> None:
@@ -44,6 +46,10 @@ class RedisSessionCache:
         if await self._breaker.ask(lambda: asyncio.gather(*(self._commands(*each) for each in told))) is None:
             metrics.session_ends_unseen.inc(len(session_ids))
             log.error("security", name="session_end_unseen", sessions=len(session_ids))
+
+    async def _values(self, session_ids: Sequence[str]) -> Sequence[bytes | None]:
+        values: list[bytes | None] = await self._commands("MGET", *map(_key, session_ids))
+        return values
 
 
 def _key(session_id: str) -> str:
