@@ -3,14 +3,16 @@
 import os
 import re
 import time
+from base64 import b32encode
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _CROCKFORD.encode())
 
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `doc_01k9…`: 48 bits of milliseconds, 80 random bits."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    return f"{prefix}_" + "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
+    return f"{prefix}_" + b32encode(value.to_bytes(20)).translate(_TO_CROCKFORD)[-26:].decode()
 
 
 def id_for(prefix: str, command_id: str | None) -> str:
