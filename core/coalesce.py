@@ -1,4 +1,4 @@
-"""One round trip per turn of the event loop: calls that are made in the same turn share one.
+"""One round trip at a time: calls that are made in the same turn of the event loop, or during a round trip, share one.
 
 Not a cache: each question leaves after it was asked, so what was written before is seen. Never within a transaction.
 """
@@ -15,28 +15,34 @@ MOST = 64
 
 
 class PerTick(Generic[K, A]):
-    """Calls `fetch` with the keys of a turn, at most 64 at a time; its answers are in the order of the keys."""
+    """Calls `fetch` with the keys of a turn, at most 64 at a time; its answers are in the order of the keys.
+
+    What is asked while a fetch is under way goes with the next: the busier it is, the more share one.
+    """
 
     def __init__(self, fetch: Callable[[Sequence[K]], Awaitable[Sequence[A]]]) -> None:
         self._fetch = fetch
         self._calls: list[tuple[K, asyncio.Future[A]]] = []
-        self._tasks = set[asyncio.Task[None]]()
+        self._under_way: asyncio.Task[None] | None = None
 
     def __call__(self, key: K) -> "asyncio.Future[A]":
         """Asks at once; who awaits it gets the answer, or what `fetch` raised, as do all who share it."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[A] = loop.create_future()
-        if not self._calls:
+        if not self._calls and self._under_way is None:
             loop.call_soon(self._send, context=Context())  # without what the first caller's context holds
         self._calls.append((key, answer))
         return answer
 
     def _send(self) -> None:
-        calls, self._calls = self._calls, []
-        for start in range(0, len(calls), MOST):
-            task = asyncio.ensure_future(self._ask(calls[start : start + MOST]))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        calls, self._calls = self._calls[:MOST], self._calls[MOST:]
+        self._under_way = asyncio.ensure_future(self._ask(calls))
+        self._under_way.add_done_callback(self._ended)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._under_way = None
+        if self._calls:
+            self._send()
 
     async def _ask(self, calls: Sequence[tuple[K, asyncio.Future[A]]]) -> None:
         try:

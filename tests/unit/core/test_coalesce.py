@@ -33,6 +33,39 @@ async def test_calls_of_one_turn_share_a_fetch_and_those_of_the_next_do_not() ->
     assert source.asked == [[1, 2, 2, 3], [4]]
 
 
+async def test_what_is_asked_during_a_fetch_goes_with_the_next() -> None:
+    source = Source()
+    source.gate.clear()
+    per_tick = PerTick(source)
+    first = per_tick(1)
+    while not source.asked:
+        await asyncio.sleep(0)
+    rest = [per_tick(2)]
+    await asyncio.sleep(0)
+    rest.append(per_tick(3))
+    await asyncio.sleep(0)
+    assert source.asked == [[1]]
+    source.gate.set()
+    assert await asyncio.gather(first, *rest) == [10, 20, 30]
+    assert source.asked == [[1], [2, 3]]
+    assert await per_tick(4) == 40
+
+
+async def test_a_fetch_that_is_cancelled_frees_the_way_for_the_next() -> None:
+    cancels = True
+
+    async def fetch(keys: Sequence[int]) -> Sequence[int]:
+        if cancels:
+            raise asyncio.CancelledError
+        return keys
+
+    per_tick = PerTick(fetch)
+    with pytest.raises(asyncio.CancelledError):
+        await per_tick(1)
+    cancels = False
+    assert await per_tick(2) == 2
+
+
 async def test_many_are_fetched_in_parts() -> None:
     source = Source()
     per_tick = PerTick(source)
