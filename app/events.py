@@ -84,7 +84,7 @@ def _remote(container: "Container", publisher: str, name: str, types: frozenset[
             pass  # sent again, as everything that was not closed
         raise NotYet
 
-    return Subscriber(name, types, pass_on)
+    return Subscriber(name, types, pass_on, passes_on=True)
 
 
 TASKS: Mapping[str, Work] = MappingProxyType({HANDLE: _handle, CLOSE: _close})

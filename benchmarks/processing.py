@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,13 @@ def extract(path: Path) -> None:
     """One attempt without everything around it; runs in a process of the pool."""
     with run_workdir(Path(tempfile.gettempdir())) as workdir:
         request = RunRequest("extract", path, PDF, workdir, "bench", {})
-        outcome = ChildProcessRunner(load_processors()).run(request, StopFlag(), lambda *_: None)
+        outcome = _runner().run(request, StopFlag(), lambda *_: None)
     assert isinstance(outcome, Completed), outcome
+
+
+@cache
+def _runner() -> ChildProcessRunner:
+    return ChildProcessRunner(load_processors())  # once for each process, as in a worker
 
 
 class Worked:
@@ -68,13 +73,15 @@ class Worked:
                 OWNER, document_id, processor=None, options={}, force=True, request_id="bench"
             )
         at_work = {"run.state": {"$in": ["queued", "running"]}}
-        while await self._rows.count_documents(at_work):  # noqa: ASYNC110
-            await asyncio.sleep(POLL_S)
+        while left := await self._rows.count_documents(at_work):  # noqa: ASYNC110
+            await asyncio.sleep(min(left * POLL_S, 1))  # asking costs what is measured
         if failed := await self._rows.count_documents({"status": {"$ne": "COMPLETED"}}):
             raise SystemExit(f"{failed} documents were not completed")
 
 
-async def compare(container: Container, pool: Pool, pid: int, files: list[Path], rounds: int) -> None:
+async def compare(
+    container: Container, pool: Pool, pid: int, servers: list[int], files: list[Path], rounds: int
+) -> None:
     worked = Worked(container, [await _uploaded(container, file) for file in files])
 
     async def bare() -> None:
@@ -83,15 +90,18 @@ async def compare(container: Container, pool: Pool, pid: int, files: list[Path],
     ways = {"bare": bare, "worker": worked.run}
     rates: dict[str, list[float]] = {way: [] for way in ways}
     cpu: dict[str, list[float]] = {way: [] for way in ways}
+    theirs: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds + 1):  # the first is not counted: imports, connections
         for way in ways if number % 2 == 0 else reversed(ways):
-            before, started = _cpu_of(pid, way), time.perf_counter()
+            before, servers_before, started = _cpu_of(pid, way), sum(map(cpu_s, servers)), time.perf_counter()
             await ways[way]()
             rates[way].append(len(files) / (time.perf_counter() - started))
             cpu[way].append((_cpu_of(pid, way) - before) / len(files))
-    print(f"\n{len(files)} PDFs, {os.cpu_count()} slots{'documents/s':>24}{'CPU s each':>24}")
+            theirs[way].append((sum(map(cpu_s, servers)) - servers_before) / len(files))
+    print(f"\n{len(files)} PDFs, {os.cpu_count()} slots{'documents/s':>24}{'CPU s each':>24}{'of the servers':>24}")
     for way in ways:
-        print(f"  {way:<22}{spread(rates[way][1:]):>24}{spread(cpu[way][1:]):>24}")
+        columns = (spread(values[way][1:], 3) for values in (rates, cpu, theirs))
+        print(f"  {way:<22}" + "".join(f"{column:>24}" for column in columns))
     ratio = spread(mine / bare for mine, bare in zip(rates["worker"][1:], rates["bare"][1:], strict=True))
     print(f"  worker : bare         {ratio:>24}   (target: at least 0.80)")
     sizes = ", ".join(f"{process.memory_info().rss / 2**20:.0f}" for process in family(pid))
@@ -175,7 +185,8 @@ async def measure(servers: LocalServers, folder: Path, count: int, rounds: int) 
             worker({**addresses(servers), "DATA_DIR": str(folder / "data")}, slots) as process,
             multiprocessing.get_context("spawn").Pool(slots) as pool,
         ):
-            await compare(container, pool, process.pid, files, rounds)
+            pids = [servers.pid(name) for name in ("mongod", "redis", "s3")]
+            await compare(container, pool, process.pid, pids, files, rounds)
         await look_inside(container, files[:LOOKED_AT])
 
 

@@ -28,7 +28,7 @@ def make_celery(broker_url: str, *, in_worker: bool) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         task_time_limit=660,
         task_ignore_result=True,
-        worker_max_tasks_per_child=200,
+        worker_max_tasks_per_child=1000,  # against what libraries leak; a new child imports everything again
         worker_soft_shutdown_timeout=25,
         worker_proc_alive_timeout=30,  # on a busy machine a child needs more than the usual four seconds to start
         broker_connection_retry_on_startup=True,
@@ -92,25 +92,31 @@ class WakeUps:
         self._waiting = self._failures = 0
         self._closed_until = 0.0
 
-    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "") -> None:
-        """`trace`: what the work goes on with (core/tracing.py)."""
+    def send(
+        self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "", after_s: float = 0
+    ) -> None:
+        """`trace`: what the work goes on with (core/tracing.py). `after_s`: until then a worker keeps it."""
         with self._lock:
             if self._waiting >= MOST_WAITING or self._now() < self._closed_until:
                 self._dropped()
                 return
             self._waiting += 1
         try:
-            headers = {"request_id": request_id, "trace": trace}
-            self._threads.submit(self._publish, task, args, self._prefix + queue if queue in QUEUES else queue, headers)
+            options: dict[str, Any] = {
+                "queue": self._prefix + queue if queue in QUEUES else queue,
+                "headers": {"request_id": request_id, "trace": trace},
+                **({"countdown": after_s} if after_s else {}),
+            }
+            self._threads.submit(self._publish, task, args, options)
         except RuntimeError:  # shutting down
             self._dropped()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _publish(self, task: str, args: tuple[Any, ...], queue: str, headers: dict[str, str]) -> None:
+    def _publish(self, task: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         try:
-            self._celery.send_task(task, args=args, queue=queue, headers=headers)
+            self._celery.send_task(task, args=args, **options)
         except Exception as error:
             log.warning("wakeup_dropped", task=task, error=type(error).__name__)
             self._dropped()

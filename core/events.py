@@ -44,6 +44,7 @@ class Subscriber:
     name: str
     types: frozenset[str]
     handle: Handle
+    passes_on: bool = False  # its handler only sends the event to another process, and raises NotYet
 
     @classmethod
     def made_when_told(cls, name: str, types: Collection[str], make: Callable[[], Any]) -> "Subscriber":

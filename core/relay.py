@@ -1,7 +1,8 @@
 """From outboxes to subscribers, by state: nothing is skipped, whatever commits late or dies in between.
 
-`route` copies each event into one row per subscriber and then takes it out of its outbox; a crash between the two
-repeats a no-op. `deliver` claims rows and closes each **after** its handler succeeded, so delivery is at least once.
+`run_for` calls the subscribers itself and takes out of the outbox what all of them took. For the rest `route` copies
+each event into one row per subscriber and then takes it out; a crash between the two repeats a no-op. `deliver` claims
+rows and closes each **after** its handler succeeded. So delivery is at least once.
 """
 
 import random
@@ -97,11 +98,34 @@ class Relay:
         if not self._subscribers:
             return
         try:
-            routed = await self._route({"_id": aggregate_id})
-            if routed:
-                await self._deliver(among=routed)
+            if any(subscriber.passes_on for subscriber in self._subscribers.values()):
+                if routed := await self._route({"_id": aggregate_id}):
+                    await self._deliver(among=routed)
+            else:
+                await self._tell(aggregate_id)
         except Unavailable as error:
             log.warning("relay_postponed", error=error.code)
+
+    async def _tell(self, aggregate_id: str) -> None:
+        """Without a row for each: four round trips instead of ten for what nearly always succeeds at once."""
+        rows: AsyncCollection[Row] = self._source.rows()
+        with translated():
+            row = await rows.find_one({"_id": aggregate_id}, {"outbox": 1}) or {}
+        told = [event["event_id"] for event in row.get("outbox", ()) if await self._told(event)]
+        if told:
+            with translated():
+                await rows.bulk_write([self._taken_out(row, told)])
+
+    async def _told(self, event: Row) -> bool:
+        """Whether all who listen took it."""
+        for subscriber in self._listening(event):
+            with tracing.work(f"{event['type']} for {subscriber.name}", event.get("trace") or ""):
+                try:
+                    await subscriber.handle(OutboxEvent.model_validate(event))
+                except Exception:
+                    log.exception("event_failed", event_id=event["event_id"], subscriber=subscriber.name, tries=0)
+                    return False
+        return True
 
     async def _route(self, query: Row) -> list[str]:
         """The ids of the deliveries."""
@@ -113,16 +137,22 @@ class Relay:
             }
             if copies:
                 await self._deliveries.rows().bulk_write(list(copies.values()), ordered=False)
-            done: list[UpdateOne | DeleteOne] = []
+            done = []
             for row in found:
                 routed = [event["event_id"] for event in row.get("outbox", ())]
-                if issubclass(self._source, OutboxRecord):  # it was there for its events alone
-                    done.append(DeleteOne({"_id": row["_id"]}))
-                elif routed:
-                    done.append(UpdateOne({"_id": row["_id"]}, {"$pull": {"outbox": {"event_id": {"$in": routed}}}}))
+                if routed or issubclass(self._source, OutboxRecord):
+                    done.append(self._taken_out(row, routed))
             if done:
                 await rows.bulk_write(done, ordered=False)
         return list(copies)
+
+    def _taken_out(self, row: Row, event_ids: list[str]) -> UpdateOne | DeleteOne:
+        if issubclass(self._source, OutboxRecord) and len(event_ids) == len(row.get("outbox", ())):
+            return DeleteOne({"_id": row["_id"]})  # it was there for its events alone
+        return UpdateOne({"_id": row["_id"]}, {"$pull": {"outbox": {"event_id": {"$in": event_ids}}}})
+
+    def _listening(self, event: Row) -> list[Subscriber]:
+        return [subscriber for subscriber in self._subscribers.values() if event["type"] in subscriber.types]
 
     def _copies(self, event: Row) -> list[tuple[str, UpdateOne]]:
         fresh = {
@@ -131,8 +161,7 @@ class Relay:
         }  # fmt: skip
         return [
             (id_, UpdateOne({"_id": id_}, {"$setOnInsert": {**fresh, "subscriber": subscriber.name}}, upsert=True))
-            for subscriber in self._subscribers.values()
-            if event["type"] in subscriber.types
+            for subscriber in self._listening(event)
             for id_ in [delivery_id(event["event_id"], subscriber.name)]
         ]
 

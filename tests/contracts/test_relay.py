@@ -8,8 +8,9 @@ import pytest
 
 from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentRecord, MongoDocuments
 from app.documents.domain.document import Document, uploaded_event
+from app.inventory.adapter.mongo import StockDeliveryRecord, StockOutboxRecord
 from core.clock import utc_now
-from core.events import OutboxEvent, Subscriber
+from core.events import NotYet, OutboxEvent, Subscriber
 from core.ids import new_id
 from core.relay import TRIES, Relay
 
@@ -170,3 +171,53 @@ async def test_one_aggregate_is_told_at_once_and_trouble_is_left_for_later(datab
     assert listener.seen == [first]
     await relay(listener).run()
     assert listener.seen == [first, second]
+
+
+async def test_what_all_took_at_once_leaves_no_row_behind(database: str) -> None:
+    (event,) = await add()
+    one, other = Listener("one"), Listener("other")
+    await relay(one, other).run_for(event.removeprefix("evt_").removesuffix("_1"))
+    assert (one.seen, other.seen) == ([event], [event])
+    assert (await left(), await deliveries()) == (0, [])
+
+
+async def test_what_one_refused_at_once_is_told_again(database: str) -> None:
+    (event,) = await add()
+    one, failing = Listener("one"), Listener("failing", failures=1)
+    await relay(one, failing).run_for(event.removeprefix("evt_").removesuffix("_1"))
+    assert await left() == 1
+    await relay(one, failing).run()
+    assert failing.seen == [event]
+    assert one.seen == [event, event]
+
+
+async def test_what_is_passed_on_is_sent_once_and_stays_open(database: str) -> None:
+    (event,) = await add()
+    sent: list[str] = []
+
+    async def pass_on(event: OutboxEvent) -> None:
+        sent.append(event.event_id)
+        raise NotYet
+
+    subscriber = Subscriber("elsewhere", UPLOADED, pass_on, passes_on=True)
+    passing = Relay(DocumentRecord, DocumentDeliveryRecord, [subscriber])
+    await passing.run_for(event.removeprefix("evt_").removesuffix("_1"))
+    await passing.run()
+    assert sent == [event]
+    assert [row["status"] for row in await deliveries()] == ["PENDING"]
+
+
+async def test_of_a_transaction_only_what_was_refused_is_told_again(database: str) -> None:
+    events = [
+        OutboxEvent(event_id=f"evt_{seq}", seq=seq, type="document.uploaded", at=utc_now(), owner_id="usr_1", data={})
+        for seq in (1, 2)
+    ]
+    rows = StockOutboxRecord.rows()
+    await rows.insert_one({"_id": "command", "outbox": [event.model_dump() for event in events]})
+    listener = Listener(failures=1)
+    telling = Relay(StockOutboxRecord, StockDeliveryRecord, [listener.subscriber])
+    await telling.run_for("command")
+    assert listener.seen == ["evt_2"]
+    await telling.run()
+    assert listener.seen == ["evt_2", "evt_1"]
+    assert await rows.count_documents({}) == 0

@@ -65,7 +65,8 @@ def thumbnail(job: Any) -> Iterator[Line]:
     scale = min(THUMBNAIL_PIXELS / longer * (1 - 1e-6), THUMBNAIL_SCALE)
     image = page.render(scale=scale).to_pil()
     webp = io.BytesIO()
-    image.save(webp, "WEBP", quality=THUMBNAIL_QUALITY)
+    webp.name = "thumbnail.webp"
+    image.save(webp, quality=THUMBNAIL_QUALITY)
     yield {"ev": "image", "webp": base64.b64encode(webp.getvalue()).decode("ascii")}
 
 

@@ -7,6 +7,7 @@ A loser deletes nothing either: what it stored lies under its own attempt, and t
 import asyncio
 import hashlib
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -42,6 +43,7 @@ log = structlog.get_logger("documents")
 
 STORING = 95
 END_EARLY_S = 5  # our own time-out comes before the hard end of the attempt
+HASHED_AT_ONCE_BYTES = 1024 * 1024
 CONTENT_TYPES = {
     ".json": "application/json",
     ".txt": "text/plain; charset=utf-8",
@@ -149,7 +151,7 @@ class Attempts:
             raise OriginalAltered from cause
         except TimeoutError as cause:
             raise Unavailable from cause
-        digest = await asyncio.to_thread(_digest, path)
+        _, digest = await _hashed(path)
         if document.sha256 is None:
             await self._runs.hashed(document.id, claim.token, digest)
         elif document.sha256 != digest:
@@ -199,11 +201,10 @@ class Attempts:
 
     async def _put(self, prefix: str, file: Path) -> tuple[str, StoredObject]:
         key = prefix + file.name
+        size, digest = await _hashed(file)
         with file.open("rb") as source:
-            digest = await asyncio.to_thread(hashlib.file_digest, source, "sha256")
-            size = source.tell()
             await self._files.put(key, source, CONTENT_TYPES[file.suffix])
-        return file.name, StoredObject(key=key, size=size, sha256=digest.hexdigest())
+        return file.name, StoredObject(key=key, size=size, sha256=digest)
 
     @asynccontextmanager
     async def _heartbeat(self, claim: _Claim) -> AsyncIterator[None]:
@@ -264,9 +265,18 @@ class Attempts:
         return back_off_s(repeats, random.uniform(-1, 1))  # noqa: S311 – spreads load, guards nothing
 
 
-def _digest(path: Path) -> str:
+async def _hashed(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256; a small file costs less than a thread."""
+    return _hash(path) if _is_small(path) else await asyncio.to_thread(_hash, path)
+
+
+def _is_small(path: Path) -> bool:
+    return path.stat().st_size <= HASHED_AT_ONCE_BYTES
+
+
+def _hash(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _result_body(document: Document, outcome: Completed) -> dict[str, object]:

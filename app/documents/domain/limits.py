@@ -5,9 +5,8 @@ Standard library only: the reading child loads this file by path, see `adapter/c
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -68,8 +67,7 @@ ATTEMPT_WALL_S = 460
 SCRATCH_MIB = 256  # a third-party processor may write this much to one file; the readers nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one attempt of a processor may use; `child_cpu_s` and `handover_cpu_s` bound each of its children.
 
     MiB of address space and of a child's stdout, seconds of CPU, of the wall clock and of silence.
@@ -108,4 +106,4 @@ def allowed(asked: Mapping[str, object]) -> Limits:
             raise ValueError(f"limits.{name} must be a positive number")
         cut = min(value, getattr(CEILING, name))
         granted[name] = max(1, int(cut)) if name.endswith("_mib") else cut
-    return dataclasses.replace(DEFAULT, **granted)  # type: ignore[arg-type]
+    return DEFAULT._replace(**granted)  # type: ignore[arg-type]

@@ -119,7 +119,7 @@ class Bench:
 
 def extract_within(**limits: float) -> RegisteredProcessor:
     """The built-in `extract` with other limits."""
-    return dataclasses.replace(EXTRACT, limits=dataclasses.replace(EXTRACT.limits, **limits))  # type: ignore[arg-type]
+    return dataclasses.replace(EXTRACT, limits=EXTRACT.limits._replace(**limits))  # type: ignore[arg-type]
 
 
 def fake(root: Path, script: str, **limits: float) -> Bench:
@@ -127,7 +127,7 @@ def fake(root: Path, script: str, **limits: float) -> Bench:
     child = root.parent / f"{root.name}-fake.py"
     child.write_text(FAKE_HEAD + textwrap.dedent(script))
     processor = dataclasses.replace(
-        EXTRACT, thumbnails={}, limits=dataclasses.replace(FAKE_LIMITS, **limits)  # type: ignore[arg-type]
+        EXTRACT, thumbnails={}, limits=FAKE_LIMITS._replace(**limits)  # type: ignore[arg-type]
     )  # fmt: skip
     return Bench(root, child, (processor,))
 

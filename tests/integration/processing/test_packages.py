@@ -151,7 +151,7 @@ def test_it_fails_with_a_typed_code(body: str, code: str, install: Install, root
 
 def test_one_that_spins_uses_up_its_cpu_time(install: Install, root: Path) -> None:
     processor = install("spinner", module("spinner", "while True: pass\nyield {}"))
-    short = dataclasses.replace(processor, limits=dataclasses.replace(processor.limits, cpu_s=1))
+    short = dataclasses.replace(processor, limits=processor.limits._replace(cpu_s=1))
     ran = Bench(root, more=(short,)).run(b"", processor="spinner")
     assert ran.code == "cpu_limit"
 
