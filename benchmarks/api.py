@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import statistics
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,10 @@ def over_http(servers: LocalServers, data_dir: Path, stock: Stock, asked: argpar
         place = Place(
             dossier=stack.enter_context(Api(servers, data_dir, **SETTINGS)),
             baseline=stack.enter_context(
-                Server([*uvicorn, "--port", str(port), "benchmarks.baseline.app:app"], env, port)
+                Server(
+                    [*uvicorn, "--port", str(port), "benchmarks.baseline.app:app"], env, port,
+                    python=asked.motor or sys.executable,
+                )
             ),
             bare=stack.enter_context(
                 Server(
@@ -144,6 +148,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5, help="of each variant in each round")
     parser.add_argument("--documents", type=int, default=100_000, help="of all; one more owner has as many again")
     parser.add_argument("--only", type=lambda text: set(text.split(",")), default=set(PARTS), help=", ".join(PARTS))
+    parser.add_argument("--motor", help="an interpreter with benchmarks/baseline/motor.txt, for the baseline")
     asked = parser.parse_args()
     if unknown := asked.only - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
@@ -159,7 +164,7 @@ def main() -> None:
         if "startup" in asked.only:
             start_up(folder / "own")
     print(f"\n{asked.documents} documents, {asked.rounds} rounds of {asked.seconds} s; {surroundings(load)}")
-    print("The baseline is on Beanie 2 and PyMongo, since Motor is at its end: 1.29 × cheaper than on Beanie 1.30.")
+    print(f"The baseline is on {'Beanie 1.30 and Motor' if asked.motor else 'Beanie 2, since Motor is at its end'}.")
 
 
 if __name__ == "__main__":

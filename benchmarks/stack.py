@@ -30,12 +30,15 @@ PACKAGES = ("fastapi", "uvicorn", "pydantic", "beanie", "pymongo", "redis", "hir
 class Server:
     """A process that answers HTTP; the context ends it."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], port: int, path: str = "/health/ready") -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], port: int, path: str = "/health/ready",
+        python: str = sys.executable,
+    ) -> None:  # fmt: skip
         self.port, self.base, self._path = port, f"http://127.0.0.1:{port}", path
         started = time.monotonic()
         with tempfile.TemporaryFile() as said:
             self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, *command], cwd=ROOT, env={**os.environ, **env},
+                [python, *command], cwd=ROOT, env={**os.environ, **env},
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said,
             )  # fmt: skip
             while not self._is_ready():

@@ -3,16 +3,15 @@
 import os
 import re
 import time
-from base64 import b32encode
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_TO_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", _CROCKFORD.encode())
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 
 
 def new_id(prefix: str) -> str:
     """A fresh id such as `doc_01k9…`: 48 bits of milliseconds, 80 random bits."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    return f"{prefix}_" + b32encode(value.to_bytes(20)).translate(_TO_CROCKFORD)[-26:].decode()
+    return f"{prefix}_" + "".join([_PAIRS[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def id_for(prefix: str, command_id: str | None) -> str:

@@ -23,12 +23,16 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response, UploadFi
 from fastapi.security import OAuth2PasswordBearer
 from jose import JWTError, jwt
 from pydantic import BaseModel, Field
-from pymongo import AsyncMongoClient
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from benchmarks.baseline import ALGORITHM, SECRET
 from core.ids import new_id
+
+try:  # with Beanie 1 (motor.txt)
+    from motor.motor_asyncio import AsyncIOMotorClient as Client
+except ImportError:
+    from pymongo import AsyncMongoClient as Client  # type: ignore[assignment]
 
 PAGE = 50
 
@@ -215,16 +219,15 @@ class Timing(BaseHTTPMiddleware):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
-        os.environ["MONGO_URL"], w="majority", journal=True, tz_aware=True
-    )
+    client: Any = Client(os.environ["MONGO_URL"], w="majority", journal=True, tz_aware=True)
     prefix = os.environ.get("MONGO_DB", "dossier")
     await init_beanie(client[f"{prefix}_documents"], document_models=[StoredDocument], skip_indexes=True)
     await init_beanie(client[f"{prefix}_folders"], document_models=[StoredFolder], skip_indexes=True)
     container.s3()
     log.info("started")
     yield
-    await client.close()
+    if closing := client.close():  # Motor's returns nothing
+        await closing
 
 
 app = FastAPI(title="Baseline", lifespan=lifespan)

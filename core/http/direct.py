@@ -29,7 +29,8 @@ class _Parameter:
     """A parameter of query or headers that stands once, or is left out."""
 
     def __init__(self, field: ModelField, place: str) -> None:
-        self.name, self.alias, self.where = field.name, field.alias, (place, field.alias)
+        self.name, self.where = field.name, (place, field.alias)
+        self.key = field.alias if place == "query" else field.alias.lower().encode()
         self.default, self.validate = field.get_default(), field.validate
 
 
@@ -63,7 +64,7 @@ class _Call:
         if self.query:
             _take(self.query, _query(request), given, errors)
         if self.headers:
-            _take(self.headers, request.headers, given, errors)
+            _take(self.headers, dict(request.scope["headers"]), given, errors)
         if self.body:
             given[self.body.name] = _body(self.body, await _json(request), errors)
         if self.request_name:
@@ -73,14 +74,17 @@ class _Call:
         return None if errors else await self.function(**given)
 
 
-def _take(parameters: Sequence[_Parameter], sent: Mapping[str, str], given: dict[str, Any], errors: list[Any]) -> None:
+def _take(
+    parameters: Sequence[_Parameter], sent: Mapping[Any, str | bytes], given: dict[str, Any], errors: list[Any]
+) -> None:
     for parameter in parameters:
-        text = sent.get(parameter.alias)
+        text = sent.get(parameter.key)
         if text is None:
             given[parameter.name] = parameter.default
-        else:
-            given[parameter.name], found = parameter.validate(text, loc=parameter.where)
-            errors += found
+            continue
+        text = text if isinstance(text, str) else text.decode("latin-1")
+        given[parameter.name], found = parameter.validate(text, loc=parameter.where)
+        errors += found
 
 
 def _body(field: ModelField, value: Any, errors: list[Any]) -> Any:
@@ -138,7 +142,8 @@ async def _json(request: Request) -> Any:
     raw = await request.body()
     if not raw:
         return PydanticUndefined
-    media_type, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    content_type: bytes = dict(request.scope["headers"]).get(b"content-type", b"")
+    media_type, _, parameters = content_type.decode("latin-1").lower().partition(";")
     charset = parameters.strip().removeprefix("charset=").strip('"')
     if media_type.strip() != "application/json" or charset not in {"", "utf-8"}:
         raise Unsupported("The body must be application/json in UTF-8.")

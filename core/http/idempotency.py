@@ -115,7 +115,7 @@ def once_in(module: str) -> Any:
     """The dependency of a module's endpoints: `once: Annotated[Once, once_in("folders")]`."""
 
     async def once(request: Request, response: Response, key: Annotated[str | None, _HEADER] = None) -> Once:
-        if len(request.headers.getlist(NAME)) > 1:
+        if key is not None and len(request.headers.getlist(NAME)) > 1:
             raise Malformed(f"{NAME} may stand once.")
         return Once(request, response, key, getattr(request.app.state.container, module).idempotency)
 

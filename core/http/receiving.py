@@ -1,6 +1,7 @@
 """Time and size of one request: how long its body may take to arrive, how long its answer may take to begin."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -28,17 +29,12 @@ class Arrival:
         self._bytes, self._waited_s, self.is_complete = 0, 0.0, False
 
     async def receive(self) -> Message:
-        """Raises TooLarge or TimedOut."""
+        """Raises TooLarge. To be ended after `patience_s`."""
         if self.is_complete:  # waits for the client to leave, which takes as long as it takes
             return await self._receive()
-        loop = asyncio.get_running_loop()
-        started, left_s = loop.time(), self._allowed_s - self._waited_s
-        try:
-            async with asyncio.timeout(min(self._deadlines.silence_s, left_s)):
-                message = await self._receive()
-        except TimeoutError as cause:
-            raise TimedOut from cause
-        self._waited_s += loop.time() - started
+        started = time.monotonic()
+        message = await self._receive()
+        self._waited_s += time.monotonic() - started
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._limit:
             raise TooLarge
@@ -46,12 +42,15 @@ class Arrival:
         return message
 
     @property
-    def _allowed_s(self) -> float:
-        return self._deadlines.body_s + self._bytes / self._deadlines.body_bytes_per_s
+    def patience_s(self) -> float:
+        """How long the next piece may take."""
+        deadlines = self._deadlines
+        left_s = deadlines.body_s + self._bytes / deadlines.body_bytes_per_s - self._waited_s
+        return min(deadlines.silence_s, left_s)
 
 
 class AnswerDeadline:
-    """Ends a handler that has not begun to answer in time; while the body is arriving its clock stands still.
+    """Ends a handler that has not begun to answer in time, or whose body does not come; each has its own clock.
 
     What `asyncio.timeout` does, at a third of its cost: it is in the way of every request.
     """
@@ -63,13 +62,18 @@ class AnswerDeadline:
         self.has_begun = self._is_over = False
 
     async def receive(self) -> Message:
+        """Raises TooLarge, or TimedOut where the body does not come."""
         if self._arrival.is_complete:
             return await self._arrival.receive()
-        self._restart(None)
+        self._restart(self._arrival.patience_s)
         try:
             return await self._arrival.receive()
+        except asyncio.CancelledError as error:
+            if not self._is_ours():
+                raise
+            raise TimedOut from error
         finally:
-            self._restart(self._seconds)
+            self._restart(None if self.has_begun else self._seconds)
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -81,8 +85,13 @@ class AnswerDeadline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if seconds is not None and not self.has_begun and not self._is_over:
+        if seconds is not None:
             self._timer = self._loop.call_later(seconds, self._end)
+
+    def _is_ours(self) -> bool:
+        """Whether nobody but us has cancelled the task; then it is so no more."""
+        is_over, self._is_over = self._is_over, False
+        return is_over and self._task.uncancel() <= self._cancelled
 
     def _end(self) -> None:
         self._is_over = True
@@ -100,6 +109,5 @@ class AnswerDeadline:
     ) -> None:
         """Raises Unavailable when the time was over."""
         self._restart(None)
-        # Somebody else may have cancelled the task as well: then it stays cancelled.
-        if self._is_over and self._task.uncancel() <= self._cancelled and kind is asyncio.CancelledError:
+        if self._is_ours() and kind is asyncio.CancelledError:
             raise Unavailable from error

@@ -1,6 +1,7 @@
 """What the server reads of a request before anybody asks for its body; and all of it arrives once somebody does."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from core.http.protocol import HEAD_BYTES, PatientProtocol
+from core.http.protocol import BODY_BYTES, FILE_BYTES, HEAD_BYTES, PatientProtocol
 
 BODY = bytes(range(256)) * 8192  # 2 MiB: more than any socket holds
+HEADLIKE = b"HTTP/1.1 200 OK\r\n"
 
 
 class App:
@@ -19,24 +21,35 @@ class App:
     def __init__(self) -> None:
         self.may_read, self.entered = asyncio.Event(), 0
         self.ends: list[str] = []
+        self.body = b""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.entered += 1
         if scope["path"] == "/refused":
             await self._answer(send, b"no")
             return
+        if scope["path"] == "/empty":
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        if scope["path"] == "/talk":  # pieces that look like the head of an answer
+            length = (b"content-length", str(3 * len(HEADLIKE)).encode())
+            await send({"type": "http.response.start", "status": 200, "headers": [length]})
+            for piece in range(3):
+                await send({"type": "http.response.body", "body": HEADLIKE, "more_body": piece < 2})
+            return
         if scope["path"] == "/long":
             await self._answer_at_length(receive, send)
             return
         await self.may_read.wait()
-        size, more = 0, True
+        self.body, more = b"", True
         while more:
             message = await receive()
             self.ends.append(message["type"])
             if message["type"] == "http.disconnect":
                 return
-            size, more = size + len(message["body"]), message["more_body"]
-        await self._answer(send, str(size).encode())
+            self.body, more = self.body + message["body"], message["more_body"]
+        await self._answer(send, str(len(self.body)).encode())
 
     async def _answer_at_length(self, receive: Any, send: Any) -> None:
         await receive()
@@ -113,6 +126,45 @@ async def test_a_body_stays_with_its_sender_until_it_is_wanted(running: Running)
     writer.close()
 
 
+async def test_a_body_arrives_as_it_was_sent_whatever_its_pieces(running: Running) -> None:
+    running.app.may_read.set()
+    sizes = [100_000, 1, 2, 3, 300_000, 1, 20_000, *[1] * 5_000, 70_000]
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    chunks = (b"%x\r\n%b\r\n" % (size, BODY[at : at + size]) for at, size in zip(starts, sizes, strict=True))
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    reader, writer = await running.send(head + b"".join(chunks) + b"0\r\n\r\n")
+    await answer(reader)
+    assert running.app.body == BODY[: sum(sizes)]
+    writer.close()
+
+
+async def test_small_pieces_behind_a_large_one_are_gathered_without_copying_it_each_time(running: Running) -> None:
+    _, writer = await running.send(post()[:-10])
+    await until(lambda: running.app.entered == 1)
+    reader = running.protocols[0]._reader
+    reader.cycle.body = bytearray()
+    for piece in (BODY[:100_000], b"x", b"y"):
+        reader.on_body(piece)
+    assert type(reader.cycle.body) is bytearray
+    assert bytes(reader.cycle.body) == BODY[:100_000] + b"xy"
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("told", "most"),
+    [
+        (f"Content-Length: {FILE_BYTES + 1}", FILE_BYTES),
+        (f"Content-Length: {FILE_BYTES}", BODY_BYTES),
+        ("Transfer-Encoding: chunked", BODY_BYTES),
+    ],
+)
+async def test_only_a_body_that_announces_much_is_read_in_large_pieces(running: Running, told: str, most: int) -> None:
+    _, writer = await running.send(f"POST / HTTP/1.1\r\nHost: x\r\n{told}\r\n\r\n".encode())
+    await until(lambda: running.app.entered == 1)
+    assert len(running.protocols[0].get_buffer(-1)) == most
+    writer.close()
+
+
 async def test_requests_on_one_connection_follow_each_other(running: Running) -> None:
     running.app.may_read.set()
     reader, writer = await running.send(
@@ -155,3 +207,62 @@ async def test_who_takes_slowly_is_not(running: Running, monkeypatch: pytest.Mon
     assert running.app.ends == []
     writer.transport.abort()
     await until(lambda: running.app.ends == ["http.disconnect"])
+
+
+async def test_an_answer_is_one_write_whatever_it_begins_with(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = await running.send(b"GET /refused HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await answer(reader) == b"no"
+    transport = running.protocols[0]._reader.transport
+    written: list[int] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            if name in {"write", "writelines"}:
+                written.append(1)
+            return getattr(under, name)
+
+    under = transport._transport  # type: ignore[attr-defined]
+    monkeypatch.setattr(transport, "_transport", Counting())
+    writer.write(b"GET /refused HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert await answer(reader) == b"no"
+    assert len(written) == 1
+    writer.write(b"GET /talk HTTP/1.1\r\nHost: x\r\n\r\n" * 2)  # the second waits for the first
+    assert [await answer(reader) for _ in range(2)] == [3 * HEADLIKE] * 2
+    writer.close()
+
+
+@pytest.mark.parametrize("request_line", [b"HEAD /refused", b"GET /empty"])
+async def test_an_answer_without_a_body_is_not_kept_back(running: Running, request_line: bytes) -> None:
+    reader, writer = await running.send(request_line + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 204"))
+    writer.write(request_line + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(head[:12])
+    writer.close()
+
+
+async def test_who_asks_first_whether_to_send_is_told_at_once(running: Running) -> None:
+    running.app.may_read.set()
+    reader, writer = await running.send(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    writer.write(b"abc")
+    assert await answer(reader) == b"3"
+    writer.close()
+
+
+@pytest.mark.parametrize("request_head", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost : x\r\n\r\n"])
+async def test_what_is_no_request_is_refused_as_everything_else(running: Running, request_head: bytes) -> None:
+    reader, writer = await running.send(request_head)
+    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    status, *lines = head.decode().splitlines()
+    headers, problem = dict(line.split(": ") for line in lines), json.loads(body)
+    assert (status.split()[1], headers["content-type"], headers["connection"]) == (
+        "400", "application/problem+json", "close",
+    )  # fmt: skip
+    assert (problem["status"], problem["code"]) == (400, "malformed_request")
+    assert problem["request_id"] == headers["x-request-id"] != ""
+    writer.close()
