@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import beanie
 import boto3
 from beanie import Document, init_beanie
 from botocore.config import Config
@@ -29,9 +30,9 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from benchmarks.baseline import ALGORITHM, SECRET
 from core.ids import new_id
 
-try:  # with Beanie 1 (motor.txt)
+if beanie.__version__.startswith("1."):  # see motor.txt
     from motor.motor_asyncio import AsyncIOMotorClient as Client
-except ImportError:
+else:
     from pymongo import AsyncMongoClient as Client  # type: ignore[assignment]
 
 PAGE = 50
