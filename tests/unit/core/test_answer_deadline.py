@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from starlette.types import Message
 
-from core.errors import Unavailable
+from core.errors import TimedOut, Unavailable
 from core.http.receiving import AnswerDeadline, Arrival, Deadlines
 
 SOON_S = 0.02
@@ -74,3 +74,35 @@ async def test_one_that_ends_in_time_is_left_alone() -> None:
     async with deadline():
         pass
     await asyncio.sleep(3 * SOON_S)
+
+
+async def test_a_body_that_does_not_come_has_an_end_of_its_own() -> None:
+    patience = Deadlines(silence_s=SOON_S)
+
+    async def handler() -> str:
+        async with AnswerDeadline(None, Arrival(silence, 100, patience), nowhere) as answer:
+            with pytest.raises(TimedOut):
+                await answer.receive()
+            await asyncio.sleep(2 * SOON_S)  # what there is to clean up has its time
+            return "cleaned up"
+
+    assert await handler() == "cleaned up"
+
+
+async def test_a_body_may_take_as_long_as_its_slowest_rate_allows() -> None:
+    async def trickle() -> Message:
+        await asyncio.sleep(SOON_S)
+        return {"type": "http.request", "body": b"x" * 10, "more_body": True}
+
+    async def pieces(bytes_per_s: int) -> int:
+        deadlines = Deadlines(silence_s=60, body_s=3 * SOON_S, body_bytes_per_s=bytes_per_s)
+        taken = 0
+        async with AnswerDeadline(None, Arrival(trickle, 1000, deadlines), nowhere) as answer:
+            with suppress(TimedOut):
+                while taken < 20:
+                    await answer.receive()
+                    taken += 1
+        return taken
+
+    assert await pieces(1_000_000) < 10
+    assert await pieces(100) == 20
