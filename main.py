@@ -254,7 +254,7 @@ def _guarded(work: Callable[[], int]) -> int:
     """Runs it; what an operator can put right ends in one line per problem and a code of core/exits.py."""
     from core.config import ConfigError
     from core.errors import Unavailable
-    from core.exits import BAD_SETTINGS, UNREACHABLE, CannotGoOn
+    from core.exits import BAD_SETTINGS, CANNOT_GO_ON, CannotGoOn
     from core.local.folder import LocalStackError
 
     code: int = BAD_SETTINGS
@@ -266,9 +266,9 @@ def _guarded(work: Callable[[], int]) -> int:
     except LocalStackError as error:
         lines = (str(error),)
     except CannotGoOn as error:
-        code, lines = error.code, (str(error),)
+        code, lines = CANNOT_GO_ON, (str(error),)
     except Unavailable as error:  # it was there when this began
-        code, lines = UNREACHABLE, (f"{error.title}; bring it back and repeat this",)
+        code, lines = CANNOT_GO_ON, (f"{error.title}; bring it back and repeat this",)
     for line in lines:
         typer.echo(f"dossier: {line}", err=True)
     return code

@@ -65,7 +65,7 @@ async def _handle(container: "Container", name: str, publisher: str, raw: dict[s
     container.wake_ups().send(CLOSE, done, queue=event_queue(publisher), **_asked_by())
 
 
-def _asked_by() -> dict[str, str]:
+def _asked_by() -> dict[str, Any]:
     return {"request_id": current_request_id(), "trace": carried()}
 
 

@@ -5,7 +5,7 @@ from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 from app.container import build_container
 from app.runtime import migrate
 from core.config import ConfigError, Settings
-from core.exits import UNREACHABLE, CannotGoOn
+from core.exits import CannotGoOn
 from core.mongo import make_client
 from core.setting_types import server_of
 from core.storage.base import FileMissing, StorageUnavailable
@@ -29,15 +29,11 @@ async def require_mongo(settings: Settings) -> None:
         raise ConfigError("MONGO_URL: is not a connection string that MongoDB's driver understands") from None
     except OperationFailure as error:
         reason = (error.details or {}).get("codeName", f"code {error.code}")
-        raise CannotGoOn(UNREACHABLE, f"{where} refuses us ({reason}); correct user and password") from None
+        raise CannotGoOn(f"{where} refuses us ({reason}); correct user and password") from None
     except PyMongoError as error:
-        raise CannotGoOn(
-            UNREACHABLE, f"{where} does not answer ({_reason(error)}); start it or correct the setting"
-        ) from None
+        raise CannotGoOn(f"{where} does not answer ({_reason(error)}); start it or correct the setting") from None
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise CannotGoOn(
-            UNREACHABLE, f"{where} stands alone, and transactions need a replica set; start it with --replSet"
-        )
+        raise CannotGoOn(f"{where} stands alone, and transactions need a replica set; start it with --replSet")
 
 
 async def migrated(settings: Settings) -> None:
@@ -62,12 +58,10 @@ async def require_storage(settings: Settings) -> None:
         await files.open()
         await files.ping()
     except FileMissing:
-        raise CannotGoOn(UNREACHABLE, f"S3_BUCKET: {where} has no bucket of this name; make it") from None
+        raise CannotGoOn(f"S3_BUCKET: {where} has no bucket of this name; make it") from None
     except StorageUnavailable as error:
         reason = type(error.__cause__).__name__
-        raise CannotGoOn(
-            UNREACHABLE, f"{setting}: {where} does not answer ({reason}); start it or correct the setting"
-        ) from None
+        raise CannotGoOn(f"{setting}: {where} does not answer ({reason}); start it or correct the setting") from None
     finally:
         await files.close()
 

@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 
 from app.container import Container
 from app.modules import selected
-from core.exits import NOT_MIGRATED, CannotGoOn
+from core.exits import CannotGoOn
 from core.mongo import init_records, translated
 
 REMEDIES: Mapping[int, str] = MappingProxyType(
@@ -67,7 +67,7 @@ async def migrate(container: Container) -> None:
                 await build({name: [record]})
             except OperationFailure as error:
                 collection = f"{settings.mongo_db}_{name}.{record.get_collection_name()}"
-                raise CannotGoOn(NOT_MIGRATED, _refusal(collection, error)) from error
+                raise CannotGoOn(_refusal(collection, error)) from error
 
 
 def _refusal(collection: str, error: OperationFailure) -> str:

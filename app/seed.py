@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from core.exits import SEED_REFUSED, UNREACHABLE, CannotGoOn
+from core.exits import CannotGoOn
 
 WAIT_S = 120.0
 FOLDERS: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -72,13 +72,11 @@ class _Api:
         except httpx.HTTPError as error:
             reason = type(error).__name__
             raise CannotGoOn(
-                UNREACHABLE, f"--url: {self._url} does not answer ({reason}); start it or correct the address"
+                f"--url: {self._url} does not answer ({reason}); start it or correct the address"
             ) from None
         if answer.status_code not in wanted:
             code = answer.json().get("code") if "json" in answer.headers.get("content-type", "") else None
-            raise CannotGoOn(
-                SEED_REFUSED, f"{method} {path}: {self._url} answers {answer.status_code} {code or ''}".rstrip()
-            )
+            raise CannotGoOn(f"{method} {path}: {self._url} answers {answer.status_code} {code or ''}".rstrip())
         return answer
 
 
@@ -87,7 +85,7 @@ async def _documents(api: _Api, demo: Demo) -> dict[str, int]:
     login = await api.call("POST", "/auth/login", 200, 401, json=account)
     if login.status_code == 401:
         if (await api.call("POST", "/auth/register", 201, 409, json=account)).status_code == 409:
-            raise CannotGoOn(SEED_REFUSED, f"--password: is not that of {demo.email}, who is known to {demo.url}")
+            raise CannotGoOn(f"--password: is not that of {demo.email}, who is known to {demo.url}")
         login = await api.call("POST", "/auth/login", 200, json=account)
     auth = {"Authorization": f"Bearer {login.json()['access_token']}"}
     known = {each["name"]: each["folder_id"] for each in await _items(api, "/folders", auth)}

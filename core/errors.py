@@ -28,6 +28,8 @@ class AppError(Exception):
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
     retry_after: int | None = None  # seconds
+    pointer: str | None = None
+    rule: str | None = None  # what exactly, where the code does not say it
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.title
@@ -67,7 +69,7 @@ class Invalid(AppError):
     title = "The request is not acceptable"
 
     def __init__(self, detail: str | None = None, *, pointer: str | None = None, rule: str | None = None) -> None:
-        """`pointer`: JSON pointer of the offending value; `rule`: what it breaks, where the code does not say it."""
+        """`pointer`: JSON pointer of the offending value; `rule`: what it breaks."""
         self.pointer, self.rule = pointer, rule
         super().__init__(detail)
 

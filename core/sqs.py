@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,14 +32,16 @@ class SqsWakeUps:
         self._queue_url, self._dropped, self._now = queue_url, dropped, now
         self._closed_until = 0.0
 
-    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "") -> None:
-        """`queue` is Celery's; here one queue wakes all."""
+    def send(
+        self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "", after_s: float = 0
+    ) -> None:
+        """`queue` is Celery's; here one queue wakes all. `after_s`: a quarter of an hour at most."""
         if self._now() < self._closed_until:
             self._dropped()
             return
         body = json.dumps({"task": task, "args": args, "request_id": request_id, "trace": trace})
         try:
-            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body)
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, DelaySeconds=math.ceil(after_s))
         except (BotoCoreError, ClientError) as error:
             log.warning("wakeup_dropped", task=task, error=type(error).__name__)
             self._dropped()

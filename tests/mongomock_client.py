@@ -7,7 +7,7 @@ from typing import Any
 import mongomock
 from bson import CodecOptions
 from mongomock_motor import AsyncMongoMockClient
-from pymongo import InsertOne
+from pymongo import IndexModel, InsertOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 from pymongo.results import BulkWriteResult
 
@@ -71,6 +71,14 @@ class _Collection:
 
     def with_options(self, **_: Any) -> "_Collection":
         return self
+
+    async def create_indexes(self, indexes: Sequence[IndexModel], **_: Any) -> list[str]:
+        """One by one: mongomock's own forgets which rows a partial index holds."""
+        names: list[str] = []
+        for index in indexes:
+            told = {name: value for name, value in index.document.items() if name != "key"}
+            names.append(await self._collection.create_index(list(index.document["key"].items()), **told))
+        return names
 
     def find(self, *args: Any, **options: Any) -> "_Cursor":
         return _Cursor(self._collection.find(*args, **options))

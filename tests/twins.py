@@ -129,7 +129,7 @@ class RunsTwin:
             "document.failed",
         )
 
-    async def remove(self, document_id: str, owner_id: str) -> bool:
+    async def remove(self, document_id: str, owner_id: str, version: int | None = None) -> Document | None:
         def gone(found: Document) -> dict[str, Any]:
             idle: dict[str, Any] = {"state": None, "token": None, "locked_until": None}
             if found.status == "PROCESSING":
@@ -137,13 +137,12 @@ class RunsTwin:
             status = "FAILED" if found.status == "PROCESSING" else found.status
             return {"deleted_at": self._clock(), "status": status, "run": found.run.model_copy(update=idle)}
 
-        mine = await self._change(
+        return await self._change(
             document_id,
-            lambda found: found.owner_id == owner_id and not found.deleted_at,
+            lambda found: found.owner_id == owner_id and not found.deleted_at and version in {None, found.version},
             gone,
             "document.deleted",
         )
-        return mine is not None
 
     async def wake_due(self, limit: int) -> list[WakeUp]:
         def due(found: Document) -> bool:

@@ -68,7 +68,7 @@ class DocumentsContainer(containers.DeclarativeContainer):
     library = providers.Singleton(Library, documents, runs, files, folders, clock)
     direct_uploads = providers.Singleton(MongoDirectUploads)
     uploads = providers.Singleton(
-        Uploads, direct_uploads, documents, files, folders, providers.Singleton(StoredFileScan),
+        Uploads, direct_uploads, documents, runs, files, folders, providers.Singleton(StoredFileScan),
         settings.provided.max_upload_bytes, clock,
     )  # fmt: skip
     processing = providers.Singleton(Processing, documents, runs, queue, files, registry, stopping)

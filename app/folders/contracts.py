@@ -8,7 +8,8 @@ from typing import Protocol
 class FolderDirectory(Protocol):
     """Offered by folders: whether a folder is there, and whose it is."""
 
-    async def exists(self, folder_id: str, owner_id: str) -> bool: ...
+    async def exists(self, folder_id: str, owner_id: str) -> bool:
+        """Ask once more when something was put into it: from then on the folder stays."""
 
 
 class FolderContents(Protocol):

@@ -11,7 +11,8 @@ from core.errors import PreconditionFailed, PreconditionRequired, RangeUnsatisfi
 T = TypeVar("T")
 
 _TAG = re.compile(r'(?:W/)?"[^"]*"')
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]*)-([0-9]*)[ \t]*", re.IGNORECASE)
+_DIGITS = 19  # more than any size has
 
 
 def etag_of(*parts: object) -> str:
@@ -21,19 +22,20 @@ def etag_of(*parts: object) -> str:
 
 def not_modified(request: Request, etag: str) -> bool:
     """Whether `If-None-Match` names this version."""
-    sent = dict(request.scope["headers"]).get(b"if-none-match")
-    if sent is None:
+    given = _sent(request, b"if-none-match")
+    if given is None:
         return False
-    given = sent.decode("latin-1")
     return given.strip() == "*" or etag in {tag.removeprefix("W/") for tag in _TAG.findall(given)}
 
 
 def answer_with_etag(request: Request, response: Response, etag: str, body: T) -> T | Response:
     """The body with its ETag, or 304 where the caller has this version already."""
-    if not_modified(request, etag):
-        return Response(status_code=304, headers={"ETag": etag})
     response.raw_headers.append((b"etag", etag.encode()))
-    return body
+    if not not_modified(request, etag):
+        return body
+    unchanged = Response(status_code=304)
+    unchanged.raw_headers += response.raw_headers
+    return unchanged
 
 
 def demand_match(request: Request, etag: str, *, required: bool = False) -> None:
@@ -41,7 +43,7 @@ def demand_match(request: Request, etag: str, *, required: bool = False) -> None
 
     Raises PreconditionRequired where it is required and not sent.
     """
-    given = request.headers.get("if-match")
+    given = _sent(request, b"if-match")
     if given is None:
         if required:
             raise PreconditionRequired
@@ -52,18 +54,26 @@ def demand_match(request: Request, etag: str, *, required: bool = False) -> None
 
 
 def byte_range(request: Request, size: int, etag: str) -> tuple[int, int] | None:
-    """First and last byte asked for, None for all of it. Raises RangeUnsatisfiable, also for several ranges."""
-    header = request.headers.get("range")
-    if header is None or not header.startswith("bytes=") or request.headers.get("if-range", etag) != etag:
+    """First and last byte asked for, None for all of it: also for several ranges, and for what is none.
+
+    Raises RangeUnsatisfiable.
+    """
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    if match is None or match.groups() == ("", "") or request.headers.get("if-range", etag) != etag:
         return None
-    match = _RANGE.fullmatch(header.replace(" ", ""))
-    if match is None or match.groups() == ("", ""):
+    first, last = (int(digits.lstrip("0")[:_DIGITS] or 0) if digits else None for digits in match.groups())
+    if first is None:  # the last n bytes
+        first, last = max(size - (last or 0), 0), None
+    if last is not None and last < first:
+        return None
+    if first >= size:
         raise RangeUnsatisfiable(size)
-    first, last = match.groups()
-    if first == "":  # the last n bytes
-        start, end = max(size - int(last), 0), size - 1
-    else:
-        start, end = int(first), min(int(last), size - 1) if last else size - 1
-    if start > end or start >= size:
-        raise RangeUnsatisfiable(size)
-    return start, end
+    return first, size - 1 if last is None else min(last, size - 1)
+
+
+def _sent(request: Request, name: bytes) -> str | None:
+    """Several lines of a header are one list."""
+    headers: list[tuple[bytes, bytes]] = request.scope["headers"]
+    if name not in dict(headers):
+        return None
+    return b",".join(value for each, value in headers if each == name).decode("latin-1")

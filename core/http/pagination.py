@@ -21,7 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Items per page")]
-CursorText = Annotated[str | None, Query(max_length=1024, description="`next_cursor` of the page before")]
+CursorText = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 
 
 class ListRead(BaseModel, Generic[T]):

@@ -54,7 +54,7 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class FieldProblem(BaseModel):
-    """One reason for a 422."""
+    """One reason for a 422 or a `processing_failed`."""
 
     pointer: str = Field(description="JSON pointer of the offending value", examples=["/email"])
     code: str = Field(examples=["missing"])
@@ -70,7 +70,7 @@ class Problem(BaseModel):
     detail: str
     code: str = Field(description="Stable, for programs", examples=["not_found"])
     request_id: str
-    errors: list[FieldProblem] | None = Field(default=None, description="With 422: what was wrong, and where")
+    errors: list[FieldProblem] | None = Field(default=None, description="What was wrong, and where")
 
 
 def problem_response(error: BaseException) -> Response:
@@ -82,7 +82,7 @@ def problem_response(error: BaseException) -> Response:
     if not isinstance(error, AppError):
         return _render(500, "internal_error", "Internal error", "The request failed; its id leads to the cause.")
     fields = None
-    if isinstance(error, errors.Invalid):
+    if isinstance(error, errors.Invalid) or error.rule is not None:
         fields = [FieldProblem(pointer=error.pointer or "", code=error.rule or error.code, message=error.detail)]
     return _render(status_of(error), error.code, error.title, error.detail, fields, _headers(error))
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlencode
 
 from core.ids import random_token
-from core.storage.base import CHUNK_BYTES, FileMissing, StorageUnavailable, StoredFile
+from core.storage.base import CHUNK_BYTES, FileMissing, StorageUnavailable, StoredFile, fed
 
 T = TypeVar("T")
 
@@ -73,6 +73,11 @@ class LocalFileStore:
             yield chunks()
         finally:
             file.close()
+
+    async def feed(self, key: str, take: Callable[[bytes], None]) -> None:
+        with await self._run(self._open, key, None) as file:
+            while await self._run(fed, file.read, take):
+                pass
 
     async def stat(self, key: str) -> StoredFile:
         return await self._run(self._stat, key)

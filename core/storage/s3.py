@@ -5,7 +5,7 @@ import copy
 import functools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -14,7 +14,7 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from core.storage.base import CHUNK_BYTES, BucketUnreadable, FileMissing, StorageUnavailable, StoredFile
+from core.storage.base import CHUNK_BYTES, BucketUnreadable, FileMissing, StorageUnavailable, StoredFile, fed
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -100,9 +100,17 @@ class S3FileStore:
         finally:
             body.close()
 
+    async def feed(self, key: str, take: Callable[[bytes], None]) -> None:
+        with closing((await self._run(self._getting(key, None)))["Body"]) as body:
+            while await self._run(functools.partial(fed, body.read, take)):
+                pass
+
     async def stat(self, key: str) -> StoredFile:
         head = await self._run(lambda: self._s3.head_object(Bucket=self._options.bucket, Key=key))
-        return StoredFile(key, head["ContentLength"], head["LastModified"], head["ETag"].strip('"'))
+        try:
+            return StoredFile(key, head["ContentLength"], head["LastModified"], head["ETag"].strip('"'))
+        except KeyError as cause:  # JuiceFS' answer about what somebody is removing at this moment
+            raise StorageUnavailable from cause
 
     async def delete(self, keys: Sequence[str]) -> None:
         # One by one: the checksum that DeleteObjects wants differs between S3 servers.

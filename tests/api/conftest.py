@@ -27,9 +27,13 @@ class RecordedWakeUps:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Any, ...]] = []
+        self.delays: list[float] = []
 
-    def send(self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "") -> None:
+    def send(
+        self, task: str, args: tuple[Any, ...], *, queue: str, request_id: str, trace: str = "", after_s: float = 0
+    ) -> None:
         self.sent.append((task, *args))
+        self.delays.append(after_s)
 
     def close(self) -> None:
         """Nothing is open."""

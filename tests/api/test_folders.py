@@ -49,6 +49,9 @@ async def test_a_stale_version_is_not_overwritten(ada: Person) -> None:
     problem(
         await ada.call("PATCH", path, json={"name": "Three"}, headers={"If-Match": etag}), 412, "precondition_failed"
     )
+    problem(await ada.call("DELETE", path, headers={"If-Match": etag}), 412, "precondition_failed")
+    now = (await ada.get(path)).headers["etag"]
+    assert (await ada.call("DELETE", path, headers={"If-Match": now})).status_code == 204
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,15 @@ async def test_refusals_may_be_read_by_the_browsers_that_are_allowed(opened: Ope
         assert "access-control-allow-origin" not in other.headers
 
 
+async def test_browsers_may_resume_a_download(opened: Open) -> None:
+    async with opened(cors_origins=("https://app.test",)) as http:
+        origin = {"Origin": "https://app.test"}
+        wanted = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "range,if-range,x-api-key"}
+        assert (await http.options("/documents/doc_1/content", headers=origin | wanted)).status_code == 200
+        exposed = (await http.get("/health", headers=origin)).headers["access-control-expose-headers"]
+        assert {"Content-Disposition", "Content-Range"} <= set(exposed.split(", "))
+
+
 @pytest.mark.parametrize(
     ("trusted", "peer", "forwarded", "client"),
     [

@@ -91,7 +91,7 @@ async def test_a_failed_document_may_be_processed_again(container: Container, ad
     assert status["error"]["code"] == "document_corrupt"
     assert status["error"]["retryable"] is False
     failed = problem(await ada.get(f"/documents/{document_id}/result"), 409, "processing_failed")
-    assert "document_corrupt" in failed["detail"]
+    assert failed["errors"][0]["code"] == "document_corrupt"
     again = (await ada.post(f"/documents/{document_id}/process")).json()
     assert (again["status"], again["attempt"], again["error"]) == ("PROCESSING", 2, None)
 
@@ -100,6 +100,7 @@ async def test_a_failed_document_may_be_processed_again(container: Container, ad
     ("body", "code", "pointer"),
     [
         ({"processor": "nope"}, "processor_unknown", "/processor"),
+        ({"processor": ""}, "processor_unknown", "/processor"),
         ({"processor": "simulate", "options": {"speed": 1}}, "validation_failed", "/options/speed"),
         (
             {"processor": "simulate", "options": {"duration_seconds": 61}},
@@ -122,7 +123,8 @@ async def test_status_has_an_etag_that_follows_progress(container: Container, ad
     path = f"/documents/{document_id}/status"
     await ada.post(f"/documents/{document_id}/process")
     etag = (await ada.get(path)).headers["etag"]
-    assert (await ada.get(path, headers={"If-None-Match": etag})).status_code == 304
+    unchanged = await ada.get(path, headers={"If-None-Match": etag})
+    assert (unchanged.status_code, unchanged.headers["retry-after"], unchanged.headers["etag"]) == (304, "1", etag)
     token = await claimed(container, document_id)
     runs = container.documents.runs()
     assert await runs.beat(document_id, token, progress=40, message="reading page 2 of 5")

@@ -99,6 +99,19 @@ async def test_a_person_sees_where_they_are_signed_in(ada: Person, bob: Person) 
     assert [one["current"] for one in await sessions(phone)] != [one["current"] for one in found]
 
 
+async def test_sessions_come_in_pages_newest_first(ada: Person) -> None:
+    newest = [await signed_in_again(ada) for _ in range(2)][1]
+    seen, path = [], "/auth/sessions?limit=1"
+    while path:
+        answer = await newest.get(path)
+        seen += answer.json()["items"]
+        path = answer.links["next"]["url"] if "next" in answer.links else ""
+    assert seen == await sessions(newest)
+    assert [one["current"] for one in seen] == [True, False, False]
+    problem(await ada.get("/auth/sessions?limit=0"), 422, "validation_failed")
+    problem(await ada.get("/auth/sessions?cursor=x"), 400, "cursor_invalid")
+
+
 async def test_ending_one_session_leaves_the_others(ada: Person, bob: Person, container: Container) -> None:
     phone = await signed_in_again(ada)
     (other,) = [one["session_id"] for one in await sessions(ada) if not one["current"]]

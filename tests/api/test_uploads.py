@@ -11,6 +11,8 @@ import pytest
 from dependency_injector import providers
 
 from app.container import Container
+from app.documents.adapter.mongo import DocumentRecord, MongoDocuments
+from app.documents.domain.document import Document
 from core.clock import utc_now
 from core.config import Settings
 from tests.clients import Person, problem
@@ -272,3 +274,30 @@ async def test_a_document_that_was_deleted_is_not_made_again(http: httpx.AsyncCl
     await completed(ada, upload)
     await ada.call("DELETE", f"/documents/{upload['document_id']}")
     problem(await completed(ada, upload), 404, "not_found")
+
+
+async def test_nothing_is_completed_into_a_folder_that_is_gone(http: httpx.AsyncClient, ada: Person) -> None:
+    folder = (await ada.post("/folders", json={"name": "F"})).json()["folder_id"]
+    upload = await begun(ada, folder_id=folder)
+    await put(http, upload)
+    assert (await ada.call("DELETE", f"/folders/{folder}")).status_code == 204
+    problem(await completed(ada, upload), 404, "not_found")
+    assert (await ada.get(f"/documents/uploads/{upload['upload_id']}")).json()["status"] == "open"
+    assert await DocumentRecord.rows().count_documents({}) == 0
+
+
+async def test_nothing_is_completed_into_a_folder_that_goes_meanwhile(
+    http: httpx.AsyncClient, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = (await ada.post("/folders", json={"name": "F"})).json()["folder_id"]
+    upload = await begun(ada, folder_id=folder)
+    await put(http, upload)
+    add = MongoDocuments.add
+
+    async def late(self: MongoDocuments, document: Document) -> Document:
+        assert (await ada.call("DELETE", f"/folders/{folder}")).status_code == 204
+        return await add(self, document)
+
+    monkeypatch.setattr(MongoDocuments, "add", late)
+    assert (await completed(ada, upload)).status_code == 404
+    assert (await ada.get("/documents")).json()["items"] == []

@@ -185,6 +185,9 @@ async def test_a_change_keeps_what_it_does_not_name(ada: Person, hook: dict[str,
     current = {"If-None-Match": changed.headers["etag"]}
     assert (await ada.get(path, headers=current)).status_code == 304
     assert (await ada.get(path, headers={"If-None-Match": first.headers["etag"]})).status_code == 200
+    problem(await ada.call("DELETE", path, headers=stale), 412, "precondition_failed")
+    current = {"If-Match": changed.headers["etag"]}
+    assert (await ada.call("DELETE", path, headers=current)).status_code == 204
 
 
 @pytest.mark.parametrize(

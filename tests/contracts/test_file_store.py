@@ -1,15 +1,18 @@
 """One suite for every adapter of FileStore: S3 (real) and local files."""
 
+import asyncio
 import io
+import threading
 import urllib.request
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from core.local.stack import LocalServers
-from core.storage.base import BucketUnreadable, FileMissing, FileStore, StorageUnavailable
+from core.storage.base import TURN_CHUNKS, BucketUnreadable, FileMissing, FileStore, StorageUnavailable
 from core.storage.local import LocalFileStore
 from core.storage.s3 import S3FileStore, S3Options
 
@@ -29,7 +32,7 @@ def s3_options(servers: LocalServers, endpoint: str | None = None) -> S3Options:
 
 @pytest.fixture(params=["s3", "local"])
 async def store(request: pytest.FixtureRequest, servers: LocalServers, tmp_path: Path) -> AsyncIterator[FileStore]:
-    store: FileStore = (
+    store: S3FileStore | LocalFileStore = (
         S3FileStore(s3_options(servers)) if request.param == "s3" else LocalFileStore(tmp_path / "files", [b"k" * 32])
     )
     await store.open()
@@ -67,6 +70,65 @@ async def test_parts_are_read_by_their_bounds(store: FileStore) -> None:
 async def test_an_empty_object_is_an_object(store: FileStore) -> None:
     await store.put("_dossier/t/empty", io.BytesIO(b""), "text/plain")
     assert await whole(store, "_dossier/t/empty") == b""
+    taken: list[bytes] = []
+    await store.feed("_dossier/t/empty", taken.append)
+    assert taken == []
+
+
+async def test_an_object_is_fed_piece_by_piece_to_whoever_takes_it(store: FileStore) -> None:
+    await store.put("_dossier/t/fed", io.BytesIO(BYTES), "application/pdf")
+    taken: list[bytes] = []
+    await store.feed("_dossier/t/fed", taken.append)
+    assert b"".join(taken) == BYTES
+    with pytest.raises(FileMissing):
+        await store.feed("_dossier/t/none", taken.append)
+
+
+async def test_who_raises_is_fed_no_further(store: FileStore) -> None:
+    await store.put("_dossier/t/fed", io.BytesIO(BYTES), "application/pdf")
+    taken: list[bytes] = []
+
+    def take(piece: bytes) -> None:
+        taken.append(piece)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await store.feed("_dossier/t/fed", take)
+    assert len(taken) == 1
+
+
+async def test_others_get_the_thread_after_a_turn(store: S3FileStore | LocalFileStore) -> None:
+    await store.put("_dossier/t/fed", io.BytesIO(BYTES), "application/pdf")
+    store._threads.shutdown()
+    store._threads = ThreadPoolExecutor(1)
+    taken, seen = list[bytes](), list[int]()
+
+    def take(piece: bytes) -> None:
+        if not taken:
+            store._threads.submit(lambda: seen.append(len(taken)))
+        taken.append(piece)
+
+    await store.feed("_dossier/t/fed", take)
+    assert seen == [TURN_CHUNKS]
+    assert b"".join(taken) == BYTES
+
+
+async def test_who_leaves_keeps_no_thread_longer_than_a_turn(store: S3FileStore | LocalFileStore) -> None:
+    await store.put("_dossier/t/fed", io.BytesIO(BYTES), "application/pdf")
+    taken, begun, may_go_on = list[bytes](), threading.Event(), threading.Event()
+
+    def take(piece: bytes) -> None:
+        taken.append(piece)
+        begun.set()
+        may_go_on.wait(10)
+
+    feeding = asyncio.ensure_future(store.feed("_dossier/t/fed", take))
+    assert await asyncio.to_thread(begun.wait, 10)
+    feeding.cancel()
+    await asyncio.wait([feeding])
+    may_go_on.set()
+    await asyncio.to_thread(store._threads.shutdown)  # all they had to do is done
+    assert len(taken) <= TURN_CHUNKS < len(BYTES) / len(taken[0])
 
 
 async def test_putting_again_replaces(store: FileStore) -> None:

@@ -377,7 +377,8 @@ async def test_counts_are_frozen_when_it_is_over(host: Host) -> None:
 async def test_a_folder_that_is_deleted_meanwhile_gets_no_documents(host: Host) -> None:
     folder_id = await host.folder()
     sync_id = await host.started(folder_id)
-    await MongoFolders().remove(folder_id, OWNER)
+    folders = MongoFolders()
+    assert await folders.remove(await folders.get(folder_id, OWNER))
     for message in messages(sync_id, folder_id, [entry(1)]):
         await host.send(message)
     assert ((await host.sync(sync_id))[0].status, await present()) == ("COMPLETED", 0)

@@ -17,6 +17,7 @@ from app.documents.domain import direct_upload
 from app.documents.domain.direct_upload import part_size_for
 from app.documents.domain.document import Document
 from app.documents.domain.errors import FileCorrupt, UploadIncomplete, UploadNotFound
+from app.documents.domain.ports import Runs
 from core.clock import utc_now
 from core.ids import random_token
 from core.local.stack import LocalServers
@@ -65,11 +66,11 @@ def time() -> Time:
 
 
 @pytest.fixture
-def uploads(database: str, files: S3UploadStore, time: Time, monkeypatch: pytest.MonkeyPatch) -> Uploads:
+def uploads(database: str, runs: Runs, files: S3UploadStore, time: Time, monkeypatch: pytest.MonkeyPatch) -> Uploads:
     monkeypatch.setattr(direct_upload, "WHOLE_BYTES", PART)
     monkeypatch.setattr(direct_upload, "PART_BYTES", PART)
     folders: Any = AnyFolder()
-    return Uploads(MongoDirectUploads(), MongoDocuments(time), files, folders, StoredFileScan(), 2**40, time)
+    return Uploads(MongoDirectUploads(), MongoDocuments(time), runs, files, folders, StoredFileScan(), 2**40, time)
 
 
 async def begun(uploads: Uploads, content: bytes = CONTENT) -> Progress:
@@ -221,10 +222,10 @@ async def test_beginnings_at_a_time_name_one_upload_in_parts(uploads: Uploads, f
 
 
 async def test_of_two_processes_that_complete_one_makes_the_document(
-    uploads: Uploads, files: S3UploadStore, time: Time
+    uploads: Uploads, runs: Runs, files: S3UploadStore, time: Time
 ) -> None:
     folders: Any = AnyFolder()
-    other = Uploads(MongoDirectUploads(), MongoDocuments(time), files, folders, StoredFileScan(), 2**40, time)
+    other = Uploads(MongoDirectUploads(), MongoDocuments(time), runs, files, folders, StoredFileScan(), 2**40, time)
     content = content_of(5000)
     progress = await begun(uploads, content)
     await send(progress, 1, content=content)

@@ -37,10 +37,11 @@ class Quiet:
     """Stands for the broker."""
 
     def __init__(self) -> None:
-        self.woken = 0
+        self.woken, self.later = 0, list[float]()
 
-    def wake(self) -> None:
+    def wake(self, after_s: float = 0) -> None:
         self.woken += 1
+        self.later.append(after_s)
 
 
 class Receiver:
@@ -306,6 +307,15 @@ async def test_wake_ups_are_sent_for_what_is_due_and_for_nothing_else(database: 
     assert queue.woken == 1
 
 
+@pytest.mark.parametrize(("pause_s", "woken"), [(5.0, 1), (61.0, 0)])
+async def test_a_repeat_that_is_due_soon_has_a_wake_up_of_its_own(database: str, pause_s: float, woken: int) -> None:
+    await waiting(await webhook(), 3)
+    queue = Quiet()
+    await sending(Receiver(lambda *_: BROKEN), (0.0, pause_s), queue).run()
+    assert len(queue.later) in {woken, 2 * woken}  # the seconds in which they are due
+    assert all(pause_s <= later <= pause_s + 1 for later in queue.later)
+
+
 async def test_a_run_hands_over_in_time_and_says_that_there_is_more(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,10 +432,17 @@ async def test_gone_disables_a_webhook_and_closes_what_waits(database: str) -> N
     assert len(receiver.seen) <= IN_FLIGHT + 1
 
 
+async def test_a_webhook_that_has_changed_is_not_deleted_as_what_it_was(database: str) -> None:
+    hook = await webhook()
+    changed = await WEBHOOKS.change(hook, {"events": ("document.failed",)})
+    assert not await WEBHOOKS.remove(hook)
+    assert await WEBHOOKS.remove(changed)
+
+
 async def test_what_waits_for_a_webhook_that_was_deleted_is_never_sent(database: str) -> None:
     hook = await webhook()
     await waiting(hook, 3)
-    await WEBHOOKS.remove(hook.id, "usr_1")
+    assert await WEBHOOKS.remove(hook)
     receiver = Receiver()
     await sending(receiver).run()
     assert (receiver.seen, {status for status, _ in await states()}) == ([], {"EXHAUSTED"})

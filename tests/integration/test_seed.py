@@ -82,6 +82,6 @@ async def test_a_second_call_adds_nothing(stack: Running, first: dict[str, int],
 
 def test_somebody_elses_account_is_not_touched(stack: Running, first: dict[str, int]) -> None:
     refused = seeded(stack, "another password")
-    assert refused.returncode == exits.SEED_REFUSED
+    assert refused.returncode == exits.CANNOT_GO_ON
     assert refused.stderr == f"dossier: --password: is not that of {EMAIL}, who is known to {stack.base}\n"
     assert refused.stdout == ""

@@ -184,7 +184,7 @@ def of_beat(cause: Exception) -> Exception:
 def test_only_the_unexpected_is_reported_and_scrubbed() -> None:
     secret = token_hex(8)
     expected = [
-        NotFound("x"), Unavailable("x"), ConfigError("x"), CannotGoOn(69, "x"), OperationalError("x"), RedisAway("x"),
+        NotFound("x"), Unavailable("x"), ConfigError("x"), CannotGoOn("x"), OperationalError("x"), RedisAway("x"),
         RedisLate("x"), AutoReconnect("x"), of_beat(RedisAway("x")),
     ]  # fmt: skip
     unexpected = [RuntimeError(f"redis://user:{secret}@host"), of_beat(KeyError("y"))]

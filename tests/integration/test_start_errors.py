@@ -82,13 +82,13 @@ def without_mongo(start: Start) -> dict[str, Ended]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_without_mongodb_it_ends_and_names_the_server(command: str, without_mongo: dict[str, Ended]) -> None:
-    line = without_mongo[command].line(exits.UNREACHABLE)
+    line = without_mongo[command].line(exits.CANNOT_GO_ON)
     assert line.startswith(f"dossier: MONGO_URL: mongodb://{NOBODY} does not answer (")
 
 
 def test_a_user_whom_mongodb_does_not_know_is_told_so(start: Start, servers: LocalServers) -> None:
     url = servers.mongo_url.replace("mongodb://", f"mongodb://ada:{PASSWORD}@")
-    line = start("migrate", MONGO_URL=url).line(exits.UNREACHABLE)
+    line = start("migrate", MONGO_URL=url).line(exits.CANNOT_GO_ON)
     assert "refuses us (AuthenticationFailed); correct user and password" in line
 
 
@@ -105,21 +105,21 @@ def lonely_mongo(tmp_path: Path) -> Iterator[int]:
 
 
 def test_a_mongodb_that_stands_alone_is_refused(start: Start, lonely_mongo: int) -> None:
-    line = start("--role worker", MONGO_URL=f"mongodb://127.0.0.1:{lonely_mongo}").line(exits.UNREACHABLE)
+    line = start("--role worker", MONGO_URL=f"mongodb://127.0.0.1:{lonely_mongo}").line(exits.CANNOT_GO_ON)
     assert "transactions need a replica set" in line
 
 
 def test_a_storage_that_is_away_ends_the_doctor(start: Start) -> None:
-    line = start("doctor", S3_ENDPOINT_URL=f"http://{NOBODY}").line(exits.UNREACHABLE)
+    line = start("doctor", S3_ENDPOINT_URL=f"http://{NOBODY}").line(exits.CANNOT_GO_ON)
     assert line.startswith(f"dossier: S3_ENDPOINT_URL: http://{NOBODY} does not answer (")
 
 
 def test_a_bucket_that_is_not_there_is_told_from_a_storage_that_is_away(start: Start) -> None:
-    assert "S3_BUCKET: " in start("doctor", S3_BUCKET="nowhere").line(exits.UNREACHABLE)
+    assert "S3_BUCKET: " in start("doctor", S3_BUCKET="nowhere").line(exits.CANNOT_GO_ON)
 
 
 def test_a_seed_without_an_api_says_so(start: Start) -> None:
-    line = start(f"seed --url http://{NOBODY}").line(exits.UNREACHABLE)
+    line = start(f"seed --url http://{NOBODY}").line(exits.CANNOT_GO_ON)
     assert line.startswith(f"dossier: --url: http://{NOBODY} does not answer (")
 
 
@@ -130,7 +130,7 @@ def test_an_index_that_cannot_be_built_is_named_and_no_row_is_quoted(
     name = f"e{random_token(48)}"
     with MongoClient[dict[str, Any]](servers.mongo_url) as mongo:
         mongo[f"{name}_users"]["users"].insert_many([{"_id": each, "email_key": "twice@example.com"} for each in "ab"])
-    line = start(command, MONGO_DB=name).line(exits.NOT_MIGRATED)
+    line = start(command, MONGO_DB=name).line(exits.CANNOT_GO_ON)
     assert line.startswith(f"dossier: {name}_users.users: MongoDB refuses the index email_key (DuplicateKey); ")
     assert "twice" not in line
 

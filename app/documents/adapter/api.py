@@ -185,10 +185,19 @@ async def change_document(
     return DocumentRead.of(document)
 
 
-@router.delete("/documents/{document_id}", status_code=204, responses=responses(Unauthenticated, DocumentNotFound))
-async def delete_document(document_id: str, principal: CurrentPrincipal, library: CurrentLibrary) -> None:
-    """Delete a document with its results. A running attempt is cancelled; the bytes are removed shortly after."""
-    await library.remove(principal.id, document_id)
+@router.delete(
+    "/documents/{document_id}", status_code=204,
+    responses=responses(Unauthenticated, DocumentNotFound, PreconditionFailed),
+)  # fmt: skip
+async def delete_document(
+    document_id: str, request: Request, principal: CurrentPrincipal, library: CurrentLibrary
+) -> None:
+    """Delete a document with its results. A running attempt is cancelled; the bytes are removed shortly after.
+
+    With `If-Match` only where it has not changed since you read it.
+    """
+    demand: Callable[[Document], None] = lambda found: demand_match(request, document_etag(found))  # noqa: E731
+    await library.remove(principal.id, document_id, demand if "if-match" in request.headers else None)
 
 
 @router.get(

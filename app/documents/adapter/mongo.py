@@ -53,6 +53,12 @@ class DocumentRecord(Document, Record):
             _list_index("owner_external", "external_id"),  # GET /documents?external_id=
             _list_index("owner_filename", "filename"),  # GET /documents?filename=
             _list_index("owner_sha256", "sha256"),  # on_duplicate
+            IndexModel(  # on_duplicate: of several at once one is the first
+                [("owner_id", ASCENDING), ("sole_sha256", ASCENDING)],
+                name="owner_sole_sha256",
+                unique=True,
+                partialFilterExpression={"sole_sha256": {"$type": "string"}, "deleted_at": None},
+            ),
             IndexModel(  # the reconciler: what waits for a wake-up, longest first
                 [("run.woken_at", ASCENDING)], name="queued", partialFilterExpression={"run.state": "queued"}
             ),
@@ -103,11 +109,13 @@ class MongoDocuments:
         self._view = PerTick(self._views)
 
     async def add(self, document: Document) -> Document:
-        return (
-            document
-            if await insert_new(DocumentRecord.rows(), document)
-            else await self.get(document.id, document.owner_id)
-        )
+        if await insert_new(DocumentRecord.rows(), document):
+            return document
+        sole = {"owner_id": document.owner_id, "sha256": document.sha256, "sole_sha256": document.sole_sha256 or ""}
+        found = await self.find(document.id, document.owner_id) or await self._find(sole)
+        if found is None:  # deleted meanwhile
+            raise DocumentNotFound
+        return found
 
     async def get(self, document_id: str, owner_id: str) -> Document:
         found = await self.find(document_id, owner_id)
@@ -130,7 +138,11 @@ class MongoDocuments:
     async def list(self, owner_id: str, filters: Filters, after: Position | None, limit: int) -> Page[Listed]:
         asked = {name: value for name, value in vars(filters).items() if value is not None}
         page = await rows_page(
-            DocumentRecord.rows(), {"owner_id": owner_id, "deleted_at": None, **asked}, after, limit, LISTED_FIELDS
+            DocumentRecord.naive_rows(),
+            {"owner_id": owner_id, "deleted_at": None, **asked},
+            after,
+            limit,
+            LISTED_FIELDS,
         )
         return Page([{"document_id": row.pop("_id"), **row} for row in page.items], page.next)
 

@@ -113,7 +113,7 @@ class MongoRuns:
         cancelled = _failed(ProcessingError.of("cancelled")) | {"run.token": None}
         return await self._change(query, cancelled, "document.failed")
 
-    async def remove(self, document_id: str, owner_id: str) -> bool:
+    async def remove(self, document_id: str, owner_id: str, version: int | None = None) -> Document | None:
         at_work = {"$eq": ["$status", "PROCESSING"]}
 
         def if_at_work(value: Any, field: str) -> Row:
@@ -128,8 +128,10 @@ class MongoRuns:
             "run.token": None,
             "run.locked_until": None,
         }
-        query = {"_id": document_id, "owner_id": owner_id, "deleted_at": None}
-        return await self._change(query, gone, "document.deleted") is not None
+        query: Row = {"_id": document_id, "owner_id": owner_id, "deleted_at": None}
+        if version is not None:
+            query["version"] = version
+        return await self._change(query, gone, "document.deleted")
 
     async def wake_due(self, limit: int) -> list[WakeUp]:
         due = {

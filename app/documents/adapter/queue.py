@@ -1,5 +1,7 @@
 """Wake-ups of processing through Celery."""
 
+from typing import Any
+
 from app.documents.domain.ports import WakeUp
 from app.documents.domain.processors import ProcessorRegistry
 from core.broker import Broker, BrokerAway
@@ -17,7 +19,7 @@ class CeleryProcessingQueue:
 
     def wake(self, wake_up: WakeUp) -> None:
         task = (wake_up.document_id, wake_up.attempt)
-        asked_by = {"request_id": wake_up.request_id, "trace": wake_up.trace}
+        asked_by: dict[str, Any] = {"request_id": wake_up.request_id, "trace": wake_up.trace}
         self._wake_ups.send(PROCESS, task, queue=self._queue_of(wake_up.processor), **asked_by)
 
     async def backlog(self) -> int:

@@ -25,7 +25,7 @@ TASKS: Mapping[str, Work] = {
 def schedule(settings: Settings) -> dict[str, timedelta]:
     return {
         RECONCILE: timedelta(seconds=settings.reconcile_interval_seconds),
-        RELAY: timedelta(seconds=min(5.0, settings.reconcile_interval_seconds)),
+        RELAY: timedelta(seconds=min(1.0, settings.reconcile_interval_seconds)),  # of what the API did
         REMOVE_DELETED: timedelta(seconds=settings.reconcile_interval_seconds),
         REMOVE_ORPHANS: timedelta(hours=1),
         SWEEP_UPLOADS: timedelta(minutes=1),

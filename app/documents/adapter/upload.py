@@ -10,16 +10,15 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.documents.adapter.file_check import FileScan
-from app.documents.adapter.upload_form import UploadForm
+from app.documents.adapter.upload_form import KEPT_BYTES, UploadForm
 from app.documents.application.library import CheckedUpload, OnDuplicate, Upload
-from app.documents.domain.limits import KIB
+from app.documents.application.uploads import Feed
 from app.documents.domain.processors import FileRefused
-from core.errors import Invalid, Malformed, Unsupported
+from core.errors import Invalid, Malformed, Overloaded, Unsupported
 from core.http.gate import Gate
 from core.strict_json import read_json
 
 FORM_OVERHEAD_BYTES = 262_144  # what a multipart body may hold beside the file
-KEPT_BYTES = 512 * KIB
 FIELDS = ("folder_id", "external_id", "metadata", "on_duplicate")
 
 Metadata = Annotated[
@@ -48,19 +47,26 @@ class UploadFields(BaseModel):
 
 
 class StoredFileScan:
-    """StoredFileCheck: PDFs on the fly, archives from a copy on disk."""
+    """StoredFileCheck: PDFs on the fly; archives, and PDFs that end strangely, from a copy on disk."""
 
-    async def check(self, chunks: AsyncIterator[bytes], filename: str) -> CheckedUpload:
+    async def check(self, feed: Feed, filename: str) -> CheckedUpload:
         scan = FileScan(filename)
         with SpooledTemporaryFile(KEPT_BYTES) as copy:
+
+            def keep(chunk: bytes) -> None:
+                try:
+                    copy.write(chunk)
+                except OSError as cause:  # the disk is full
+                    raise Overloaded from cause
 
             def take(chunk: bytes) -> None:
                 scan.take(chunk)
                 if not scan.is_pdf:
-                    copy.write(chunk)
+                    keep(chunk)
 
-            async for chunk in chunks:
-                await asyncio.to_thread(take, chunk)
+            await feed(take)
+            if scan.is_pdf and not scan.ends_as_pdf:
+                await feed(keep)
             return await asyncio.to_thread(scan.end, cast(BinaryIO, copy))
 
 

@@ -1,7 +1,7 @@
 """What people do with their documents: upload, find, change, download, delete."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Literal
@@ -26,11 +26,12 @@ from core.clock import Clock
 from core.errors import AppError, PreconditionFailed
 from core.ids import id_for
 from core.paging import Page, Position
-from core.storage.base import FileMissing, FileStore
+from core.storage.base import FileMissing, FileStore, StorageUnavailable
 
 log = structlog.get_logger("documents")
 
 PATCH_ROUNDS = 5
+NO_FOLDER = "There is no such folder."
 OnDuplicate = Literal["allow", "return", "reject"]
 
 
@@ -69,7 +70,7 @@ class Library:
         if command_id is not None:  # an earlier run may have got this far; to `on_duplicate` it would be a duplicate
             known = await self._documents.find(document_id, owner_id)
             if known is not None:
-                return known, True
+                return await placed(known, self._folders, self._runs), True
         filename, checked = checked_name(upload.filename), upload.checked
         if upload.folder_id is not None:
             await self._demand_folder(upload.folder_id, owner_id)
@@ -77,11 +78,13 @@ class Library:
             raise refused_file(checked, owner_id) from checked
         if upload.on_duplicate != "allow":
             known = await self._documents.find_by_sha256(checked.sha256, owner_id)
-            if known is not None and upload.on_duplicate == "reject":
-                raise DuplicateDocument
-            if known is not None:
-                return known, False
-        return await self._store(document_id, owner_id, upload, filename, checked), True
+        else:
+            known = None
+        stored = known or await self._store(document_id, owner_id, upload, filename, checked)
+        is_new = stored.id == document_id
+        if not is_new and upload.on_duplicate == "reject":
+            raise DuplicateDocument
+        return stored, is_new
 
     async def get(self, owner_id: str, document_id: str) -> Document:
         return await self._documents.get(document_id, owner_id)
@@ -111,15 +114,29 @@ class Library:
             if "filename" in fields and extension(fields["filename"]) != EXTENSIONS[document.content_type]:
                 raise FileNameInvalid("The extension does not fit the type of the document.", pointer="/filename")
             changed = await self._documents.update(document, fields)
-            if changed is not None:
-                return changed
+            if changed is None:
+                continue
+            before = {name: getattr(document, name) for name in fields}
+            if fields.get("folder_id") is not None and await self._is_taken_back(changed, before):
+                raise DocumentNotFound(NO_FOLDER)
+            return changed
         raise PreconditionFailed
 
-    async def remove(self, owner_id: str, document_id: str) -> None:
-        """The document is gone at once; its bytes follow."""
-        if not await self._runs.remove(document_id, owner_id):
-            raise DocumentNotFound
-        log.info("deleted", document_id=document_id)
+    async def remove(self, owner_id: str, document_id: str, demand: Callable[[Document], None] | None = None) -> None:
+        """The document is gone at once; its bytes follow. With a `demand` as for `change`."""
+        for _ in range(PATCH_ROUNDS):
+            version = None
+            if demand is not None:
+                document = await self._documents.get(document_id, owner_id)
+                demand(document)
+                version = document.version
+            removed = await self._runs.remove(document_id, owner_id, version)
+            if removed is not None:
+                log.info("deleted", document_id=document_id, attempt=removed.run.attempt)
+                return
+            if demand is None:
+                raise DocumentNotFound
+        raise PreconditionFailed
 
     @asynccontextmanager
     async def read(self, document: Document, start: int, end: int | None) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -141,17 +158,42 @@ class Library:
         document = new_document(
             document_id, owner_id, new_original_key(document_id), checked, self._clock(),
             filename=filename, folder_id=upload.folder_id, external_id=upload.external_id,
-            metadata=upload.metadata,
+            metadata=upload.metadata, sole_sha256=None if upload.on_duplicate == "allow" else checked.sha256,
         )  # fmt: skip
         await self._files.put(document.key, upload.file, document.content_type)
         # Not undone when the insert fails: its outcome may be unknown, and the sweep finds what no record names.
         stored = await self._documents.add(document)
-        log.info("uploaded", document_id=document_id, size=document.size, content_type=document.content_type)
+        if stored.id != document_id:
+            with suppress(StorageUnavailable):  # then the sweep finds it
+                await self._files.delete([document.key])
+            return stored
+        await placed(stored, self._folders, self._runs)
+        tell_uploaded(document)
         return stored
 
     async def _demand_folder(self, folder_id: str, owner_id: str) -> None:
         if not await self._folders.exists(folder_id, owner_id):
-            raise DocumentNotFound("There is no such folder.")
+            raise DocumentNotFound(NO_FOLDER)
+
+    async def _is_taken_back(self, document: Document, before: dict[str, Any]) -> bool:
+        """Whether the folder it was put into is gone; into none, where the one it came from is gone too."""
+        here: Document | None = document
+        while here and here.folder_id and not await self._folders.exists(here.folder_id, here.owner_id):
+            here = await self._documents.update(here, before) or await self._documents.find(here.id, here.owner_id)
+            before = {"folder_id": None}
+        return here is not document
+
+
+async def placed(document: Document, folders: FolderDirectory, runs: Runs) -> Document:
+    """A new one, whose folder is still there now that it is stored; else it is taken back. Raises DocumentNotFound."""
+    if document.folder_id is not None and not await folders.exists(document.folder_id, document.owner_id):
+        await runs.remove(document.id, document.owner_id)
+        raise DocumentNotFound(NO_FOLDER)
+    return document
+
+
+def tell_uploaded(document: Document) -> None:
+    log.info("uploaded", document_id=document.id, attempt=0, size=document.size, content_type=document.content_type)
 
 
 def new_document(

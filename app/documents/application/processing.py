@@ -121,7 +121,7 @@ class Processing:
     def _checked(
         self, document: Document, name: str | None, options: Mapping[str, Any]
     ) -> tuple[RegisteredProcessor, dict[str, Any]]:
-        processor = self._registry.find(name or DEFAULT_PROCESSOR)
+        processor = self._registry.find(DEFAULT_PROCESSOR if name is None else name)
         if processor is None:
             raise ProcessorUnknown(pointer="/processor")
         if document.content_type not in processor.content_types:

@@ -1,15 +1,24 @@
 """Files that go straight to storage: a link is given out, the bytes arrive there, and then they are looked at."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
 import structlog
 
-from app.documents.application.library import CheckedUpload, checked_name, new_document, refused_file
+from app.documents.application.library import (
+    NO_FOLDER,
+    CheckedUpload,
+    checked_name,
+    new_document,
+    placed,
+    refused_file,
+    tell_uploaded,
+)
 from app.documents.domain.direct_upload import (
     LIFE,
     LINK_LIFE,
@@ -22,7 +31,7 @@ from app.documents.domain.direct_upload import (
 from app.documents.domain.document import Document, new_original_key
 from app.documents.domain.errors import REFUSALS, DocumentNotFound, UnsupportedFileType, UploadIncomplete
 from app.documents.domain.filename import extension
-from app.documents.domain.ports import Documents
+from app.documents.domain.ports import Documents, Runs
 from app.documents.domain.processors import EXTENSIONS, FileRefused
 from app.folders.contracts import FolderDirectory
 from core.clock import Clock
@@ -35,9 +44,12 @@ log = structlog.get_logger("documents")
 BATCH = 100
 
 
+Feed = Callable[[Callable[[bytes], None]], Awaitable[None]]  # of one file, piece by piece, as often as it is asked
+
+
 class StoredFileCheck(Protocol):
-    async def check(self, chunks: AsyncIterator[bytes], filename: str) -> CheckedUpload:
-        """Reads a file once. Raises FileRefused."""
+    async def check(self, feed: Feed, filename: str) -> CheckedUpload:
+        """Reads a file once; a strange one twice. Raises FileRefused or Overloaded."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +76,10 @@ class Progress:
 
 class Uploads:
     def __init__(
-        self, uploads: DirectUploads, documents: Documents, files: UploadStore, folders: FolderDirectory,
+        self, uploads: DirectUploads, documents: Documents, runs: Runs, files: UploadStore, folders: FolderDirectory,
         check: StoredFileCheck, max_bytes: int, clock: Clock,
     ) -> None:  # fmt: skip
-        self._uploads, self._documents, self._files = uploads, documents, files
+        self._uploads, self._documents, self._runs, self._files = uploads, documents, runs, files
         self._folders, self._check, self._clock = folders, check, clock
         self._max_bytes = min(max_bytes, MAX_BYTES)
         self._completing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -79,8 +91,7 @@ class Uploads:
             raise UnsupportedFileType("Name and content type must be those of a PDF or DOCX file.")
         if announced.size > self._max_bytes:
             raise TooLarge
-        if announced.folder_id is not None and not await self._folders.exists(announced.folder_id, owner_id):
-            raise DocumentNotFound("There is no such folder.")
+        await self._demand_folder(announced.folder_id, owner_id)
         upload_id, now = id_for("upl", command_id), self._clock()
         in_parts = self._files.in_parts
         upload = await self._uploads.add(
@@ -135,7 +146,10 @@ class Uploads:
                 raise DocumentNotFound
             if upload.is_over(self._clock()):
                 raise UploadIncomplete("The upload has expired.")
+            await self._demand_folder(upload.folder_id, owner_id)
             document = await self._made(upload, sent)
+        if upload.state == "open":
+            tell_uploaded(await placed(document, self._folders, self._runs))
         await self._uploads.complete(upload.id)
         await self._forget(upload)
         return document
@@ -165,14 +179,16 @@ class Uploads:
         if stored.key != key:  # somebody else was first
             await self._files.delete([key])
             return stored
-        log.info("uploaded", document_id=document.id, size=document.size, content_type=document.content_type)
         return document
+
+    async def _demand_folder(self, folder_id: str | None, owner_id: str) -> None:
+        if folder_id is not None and not await self._folders.exists(folder_id, owner_id):
+            raise DocumentNotFound(NO_FOLDER)
 
     async def _checked(self, upload: DirectUpload, key: str) -> CheckedUpload:
         if (await self._files.stat(key)).size != upload.size:
             raise UploadIncomplete("Not all bytes have arrived, or more than announced.")
-        async with self._files.read(key) as chunks:
-            return await self._check.check(chunks, upload.filename)
+        return await self._check.check(partial(self._files.feed, key), upload.filename)
 
     async def _join(self, upload: DirectUpload, sent: Mapping[int, str] | None) -> None:
         in_parts = self._files.in_parts

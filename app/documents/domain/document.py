@@ -102,6 +102,7 @@ class Document(BaseModel):
     content_type: str
     size: int
     sha256: str | None
+    sole_sha256: str | None = None  # the same, where its sender wanted no second one
     key: str
     status: Status = "UPLOADED"
     folder_id: str | None = None

@@ -37,7 +37,7 @@ class ProcessingFailed(Conflict):
     title = "Processing failed"
 
     def __init__(self, error: ProcessingError) -> None:
-        self.error = error
+        self.rule = error.code
         super().__init__(f"{error.code}: {error.detail}")
 
 

@@ -47,7 +47,7 @@ class Documents(Protocol):
     """Every call names the owner; somebody else's document, and a deleted one, is not there."""
 
     async def add(self, document: Document) -> Document:
-        """The stored one, which another run of the same command may have made."""
+        """The stored one, which another run of the same command may have made, or the sole one of these bytes."""
 
     async def get(self, document_id: str, owner_id: str) -> Document:
         """Raises DocumentNotFound."""
@@ -130,8 +130,8 @@ class Runs(Protocol):
 
     async def cancel(self, document_id: str, owner_id: str) -> Document | None: ...
 
-    async def remove(self, document_id: str, owner_id: str) -> bool:
-        """Tombstone; a running attempt ends as cancelled. False where there was nothing to remove."""
+    async def remove(self, document_id: str, owner_id: str, version: int | None = None) -> Document | None:
+        """Tombstone; a running attempt ends as cancelled. None where there was nothing (of this version) to remove."""
 
     async def wake_due(self, limit: int) -> list[WakeUp]:
         """Runs that wait longer than one interval since their last wake-up; each is due again an interval later."""

@@ -81,10 +81,13 @@ async def rename_folder(
     return FolderRead.of(folder)
 
 
-@router.delete("/{folder_id}", status_code=204, responses=responses(Unauthenticated, FolderNotFound, FolderNotEmpty))
-async def delete_folder(folder_id: str, principal: CurrentPrincipal, service: Service) -> None:
-    """Delete an empty folder."""
-    await service.remove(principal.id, folder_id)
+@router.delete(
+    "/{folder_id}", status_code=204,
+    responses=responses(Unauthenticated, FolderNotFound, FolderNotEmpty, PreconditionFailed),
+)  # fmt: skip
+async def delete_folder(folder_id: str, request: Request, principal: CurrentPrincipal, service: Service) -> None:
+    """Delete an empty folder. With `If-Match` only where it has not changed since you read it."""
+    await service.remove(principal.id, folder_id, demand=lambda found: demand_match(request, _etag(found)))
 
 
 def _etag(folder: Folder) -> str:

@@ -58,9 +58,17 @@ class MongoFolders:
         if not result.matched_count:
             raise PreconditionFailed
 
-    async def remove(self, folder_id: str, owner_id: str) -> None:
+    async def mark(self, folder: Folder, removal: str | None) -> bool:
+        marked = {"_id": folder.id, "owner_id": folder.owner_id, "removal": folder.removal}
         with translated():
-            await FolderRecord.rows().delete_one({"_id": folder_id, "owner_id": owner_id})
+            result = await FolderRecord.rows().update_one(marked, {"$set": {"removal": removal}})
+        return bool(result.matched_count)
+
+    async def remove(self, folder: Folder) -> bool:
+        same = {"_id": folder.id, **folder.model_dump(include={"owner_id", "version", "removal"})}
+        with translated():
+            result = await FolderRecord.rows().delete_one(same)
+        return bool(result.deleted_count)
 
     async def with_source(self, owner_id: str, limit: int) -> Sequence[Folder]:
         query = {"owner_id": owner_id, "source": {"$ne": None}}

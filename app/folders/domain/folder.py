@@ -14,5 +14,6 @@ class Folder(BaseModel):
     source: str | None
     version: int
     generation: int = 0
+    removal: str | None = None  # whoever is about to remove it, and still looks whether it is empty
     created_at: datetime
     updated_at: datetime

@@ -24,7 +24,11 @@ class Folders(Protocol):
     async def replace(self, folder: Folder, *, expected_version: int) -> None:
         """Stores the new state where the version still is the expected one. Raises FolderExists, PreconditionFailed."""
 
-    async def remove(self, folder_id: str, owner_id: str) -> None: ...
+    async def mark(self, folder: Folder, removal: str | None) -> bool:
+        """Sets or takes back the mark of a removal where it still is the one given."""
+
+    async def remove(self, folder: Folder) -> bool:
+        """Where version and mark still are those given."""
 
     async def with_source(self, owner_id: str, limit: int) -> Sequence[Folder]: ...
 

@@ -35,7 +35,9 @@ class MovementCreate(Body):
 
 class OnHandUpdate(Body):
     quantity: Count
-    expected_quantity: Count | None = Field(description="What you think is on hand; null: whatever it is")
+    expected_quantity: Annotated[int, Field(ge=0)] | None = Field(
+        description="What you think is on hand; null: whatever it is"
+    )
     reason: Text | None = None
 
 

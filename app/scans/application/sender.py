@@ -16,6 +16,7 @@ log = structlog.get_logger("scans")
 IN_FLIGHT = 4
 TURN = timedelta(seconds=8)  # a last round may take 15 more
 A_DAY = timedelta(days=1)
+SOON_S = 60  # a repeat that is due later may wait for the periodic task
 
 
 class Sender:
@@ -60,5 +61,7 @@ class Sender:
             delay_s = max(self._schedule[tries] * self._spread(), outcome.retry_after_s)
             if self._clock() + timedelta(seconds=delay_s) <= batch.created_at + A_DAY:
                 await self._outgoing.postpone(batch, delay_s=delay_s, error=outcome.error)
+                if delay_s <= SOON_S:
+                    self._queue.deliver(scan, delay_s)
                 return
         await self._outgoing.give_up(batch, outcome.error)

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from app.users.adapter.schemas import SessionRead
 from app.users.application.own_sessions import OwnSessions
 from app.users.domain.errors import SessionNotFound
-from core.errors import Unauthenticated
-from core.http.pagination import ListRead
+from app.users.domain.user import Session
+from core.errors import CursorInvalid, Invalid, Unauthenticated
+from core.http.pagination import CurrentCursors, CursorText, Limit, ListRead, list_page, position_of
 from core.http.principal import CurrentPrincipal
 from core.http.problems import responses
 from core.http.routes import PeopleRoute, PublicRoute
@@ -38,20 +39,26 @@ async def logout_all(principal: CurrentPrincipal, sessions: Sessions) -> None:
     await sessions.end_all(principal.id)
 
 
-@people.get("/sessions", response_model=ListRead[SessionRead], responses=responses(Unauthenticated))
-async def list_sessions(principal: CurrentPrincipal, sessions: Sessions) -> ListRead[SessionRead]:
-    """Where you are signed in, last used first. There are ten at most, so this is always the whole list."""
-    items = [
-        SessionRead(
+@people.get(
+    "/sessions", response_model=ListRead[SessionRead], responses=responses(Unauthenticated, CursorInvalid, Invalid)
+)
+async def list_sessions(
+    request: Request, response: Response, principal: CurrentPrincipal, sessions: Sessions, cursors: CurrentCursors,
+    limit: Limit = 50, cursor: CursorText = None,
+) -> ListRead[SessionRead]:  # fmt: skip
+    """Where you are signed in, newest first; ten at most."""
+
+    def read(session: Session) -> SessionRead:
+        return SessionRead(
             session_id=session.id,
             created_at=session.created_at,
             last_seen_at=session.last_seen_at,
             user_agent=session.user_agent,
             current=session.id == principal.session_id,
         )
-        for session in await sessions.list(principal.id)
-    ]
-    return ListRead(items=items, next_cursor=None)
+
+    page = await sessions.list(principal.id, position_of(request, cursors, cursor, {}), limit)
+    return list_page(request, response, cursors, page, read, {}, limit)
 
 
 @people.delete("/sessions/{session_id}", status_code=204, responses=responses(Unauthenticated, SessionNotFound))

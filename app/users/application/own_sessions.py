@@ -1,13 +1,14 @@
 """A person's sessions after the login: asked for at every request, listed, ended."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
 from app.users.domain.errors import SessionNotFound
 from app.users.domain.ports import ENDED, SessionCache, Sessions
 from app.users.domain.user import Session
+from core.paging import Page, Position
 
 log = structlog.get_logger("security")
 
@@ -35,8 +36,11 @@ class OwnSessions:
             await self._cache.keep(session_id, user_id, left)
         return True
 
-    async def list(self, user_id: str) -> Sequence[Session]:
-        return await self._sessions.list(user_id)
+    async def list(self, user_id: str, after: Position | None, limit: int) -> Page[Session]:
+        """There are ten at most, so pages are cut here."""
+        places = {Position(each.created_at, each.id): each for each in await self._sessions.list(user_id)}
+        left = sorted((place for place in places if after is None or place < after), reverse=True)
+        return Page([places[place] for place in left[:limit]], left[limit - 1] if len(left) > limit else None)
 
     async def leave(self, session_id: str, user_id: str) -> None:
         """Ends a session, or makes sure that it has ended."""

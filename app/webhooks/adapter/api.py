@@ -106,10 +106,12 @@ async def change_webhook(
     return WebhookRead.of(webhook)
 
 
-@router.delete("/{webhook_id}", status_code=204, responses=responses(Unauthenticated, WebhookNotFound))
-async def delete_webhook(webhook_id: str, principal: CurrentPrincipal, service: Service) -> None:
-    """Delete a webhook. What waits to be sent to it is not sent."""
-    await service.remove(principal.id, webhook_id)
+@router.delete(
+    "/{webhook_id}", status_code=204, responses=responses(Unauthenticated, WebhookNotFound, PreconditionFailed)
+)
+async def delete_webhook(webhook_id: str, request: Request, principal: CurrentPrincipal, service: Service) -> None:
+    """Delete a webhook. What waits to be sent to it is not sent. `If-Match` as above."""
+    await service.remove(principal.id, webhook_id, demand=lambda found: demand_match(request, _etag(found)))
 
 
 @router.post("/{webhook_id}/test", status_code=202, response_model=DeliveryRead, responses=STARTS)

@@ -59,11 +59,11 @@ class MongoWebhooks:
             raise PreconditionFailed
         return stored
 
-    async def remove(self, webhook_id: str, owner_id: str) -> None:
+    async def remove(self, webhook: Webhook) -> bool:
+        same = {"_id": webhook.id, **webhook.model_dump(include={"owner_id", "version", "status"})}
         with translated():
-            result = await WebhookRecord.rows().delete_one({"_id": webhook_id, "owner_id": owner_id})
-        if not result.deleted_count:
-            raise WebhookNotFound
+            result = await WebhookRecord.rows().delete_one(same)
+        return bool(result.deleted_count)
 
     async def subscribed(self, owner_id: str, event_type: str) -> Sequence[str]:
         wanted = {"owner_id": owner_id, "events": event_type, "status": {"$ne": "disabled"}}

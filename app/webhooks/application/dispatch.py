@@ -1,6 +1,7 @@
 """Sending what is due: many at a time, few to one receiver, each closed by whoever claimed it."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -20,6 +21,7 @@ AT_ONCE = 20
 LEASE_S = 30  # of a claim; an attempt takes 15 s at most
 CLAIMING_S = 8  # then others get the process; with the last attempt it ends within the 25 s of a soft shutdown
 LOOK_S = 0.5  # for what came meanwhile
+SOON_S = 60  # a repeat that is due later may wait for the periodic task
 # With so many at a time, each holding its place so long, nobody is called more often than allowed.
 SHORTEST_S = IN_FLIGHT / PER_SECOND
 
@@ -34,6 +36,7 @@ class Dispatch:
         """`schedule`: seconds before each attempt; `spread`: a random factor of about one for each of them."""
         self._webhooks, self._deliveries, self._outbound = webhooks, deliveries, outbound
         self._queue, self._clock, self._schedule, self._spread = queue, clock, schedule, spread
+        self._woken = set[int]()  # seconds of the loop's time
 
     async def wake(self) -> None:
         """Makes up for wake-ups that were lost, and for processes that died."""
@@ -104,7 +107,17 @@ class Dispatch:
         if not goes_on and verdict.status == "FAILED":
             verdict = Verdict("EXHAUSTED")
         await self._deliveries.close(delivery, attempt, verdict)
+        if verdict.status == "FAILED" and verdict.delay_s <= SOON_S:
+            self._wake_in(verdict.delay_s)
         if not goes_on:
             log.warning("webhook_disabled", webhook_id=webhook.id)
             await self._deliveries.exhaust(webhook.id)
         log.info("webhook_attempt", tries=delivery.tries, outcome=verdict.status, error=answer.error, **told)
+
+    def _wake_in(self, delay_s: float) -> None:
+        """Once for all that is due within the same second."""
+        now = asyncio.get_running_loop().time()
+        due = math.ceil(now + delay_s)
+        if due not in self._woken:
+            self._woken.add(due)
+            self._queue.wake(due - now)

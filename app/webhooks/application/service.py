@@ -64,9 +64,13 @@ class WebhookService:
             await self._deliveries.exhaust(webhook_id)
         return changed
 
-    async def remove(self, owner_id: str, webhook_id: str) -> None:
-        """Raises WebhookNotFound."""
-        await self._webhooks.remove(webhook_id, owner_id)
+    async def remove(self, owner_id: str, webhook_id: str, *, demand: Callable[[Webhook], None]) -> None:
+        """Raises WebhookNotFound; `demand` as for `change`."""
+        while True:
+            webhook = await self._webhooks.get(webhook_id, owner_id)
+            demand(webhook)
+            if await self._webhooks.remove(webhook):
+                break
         await self._deliveries.exhaust(webhook_id)
 
     async def rotate(self, owner_id: str, webhook_id: str, command_id: str | None) -> str:

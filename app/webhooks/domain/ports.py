@@ -23,8 +23,8 @@ class Webhooks(Protocol):
     async def change(self, webhook: Webhook, fields: dict[str, Any]) -> Webhook:
         """Where it still is at this version. Raises PreconditionFailed."""
 
-    async def remove(self, webhook_id: str, owner_id: str) -> None:
-        """Raises WebhookNotFound."""
+    async def remove(self, webhook: Webhook) -> bool:
+        """Where it still is of this version and status."""
 
     async def subscribed(self, owner_id: str, event_type: str) -> Sequence[str]:
         """Ids of the owner's webhooks that want to be told."""
@@ -91,5 +91,5 @@ class Secrets(Protocol):
 
 
 class DeliveryQueue(Protocol):
-    def wake(self) -> None:
-        """Something is due. May be lost: the periodic task wakes again."""
+    def wake(self, after_s: float = 0) -> None:
+        """Something is due, or will be then. May be lost: the periodic task wakes again."""

@@ -45,8 +45,8 @@ def publish_in_the_handler(patch: Patch) -> None:
         wake_ups: WakeUps = queue._wake_ups
         with wake_ups._lock:
             wake_ups._waiting += 1
-        asked_by = {"request_id": wake_up.request_id}
-        wake_ups._publish(PROCESS, (wake_up.document_id, wake_up.attempt), "documents", asked_by)
+        options = {"queue": "documents", "headers": {"request_id": wake_up.request_id}}
+        wake_ups._publish(PROCESS, (wake_up.document_id, wake_up.attempt), options)
 
     patch(CeleryProcessingQueue, "wake", wake)
 

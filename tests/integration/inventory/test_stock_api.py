@@ -147,6 +147,13 @@ async def test_stock_is_set_where_it_is_what_was_expected(shop: Shop) -> None:
     assert [(row["kind"], row["quantity"]) for row in await shop.movements(product)][1:] == [("set", -3), ("set", 1)]
 
 
+async def test_any_stock_that_there_can_be_may_be_expected(shop: Shop) -> None:
+    product, most = await shop.product(10**12), 10**12 + 12
+    await shop.move(product, "receive", 12)
+    answer = await shop.put(f"/inventory/{product}/on-hand", json={"quantity": 5, "expected_quantity": most})
+    assert (answer.status_code, answer.json()["on_hand"]) == (200, 5)
+
+
 async def test_setting_what_is_there_moves_nothing(shop: Shop) -> None:
     product = await shop.product(10)
     before = await shop.stock(product)

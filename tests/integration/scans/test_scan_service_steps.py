@@ -66,6 +66,10 @@ class Scans:
         found: list[tuple[Any, ...]] = wake_ups.sent
         return found
 
+    def delays(self) -> list[float]:
+        wake_ups: Any = self.container.wake_ups()
+        return [delay for delay in wake_ups.delays if delay]
+
 
 @pytest.fixture
 def scans(container: Container, prefix: str) -> Scans:
@@ -238,6 +242,16 @@ async def test_a_host_that_asks_for_time_gets_it(scans: Scans, host: Host, put: 
         row["next_attempt_at"] - row["created_at"] async for row in ScanBatchRecord.rows().find({"status": "PENDING"})
     ]
     assert [pause > timedelta(seconds=900) for pause in waiting] == [True]
+    assert scans.delays() == []
+
+
+async def test_a_repeat_that_is_due_soon_has_a_wake_up_of_its_own(scans: Scans, host: Host, put: Put) -> None:
+    await put("a.pdf")
+    host.script = ["fail"]
+    scan_id = await scans.ordered()
+    await scans.list_some(scan_id)
+    await scans.deliver(scan_id)
+    assert [0.16 <= delay <= 0.24 for delay in scans.delays()] == [True]
 
 
 async def test_each_attempt_has_a_time_of_its_own(scans: Scans, host: Host, put: Put) -> None:

@@ -5,6 +5,7 @@ import json
 import time
 from itertools import pairwise
 
+import psutil
 import pytest
 
 from tests.clients import Person
@@ -75,6 +76,19 @@ async def test_a_failed_attempt_is_repeated_after_a_pause_with_the_same_id_and_a
     assert len({request["webhook-timestamp"] for request in seen}) > 1
     assert len({request["webhook-signature"] for request in seen}) > 1
     assert all(later.at - earlier.at >= 0.8 for earlier, later in pairwise(seen))
+
+
+async def test_a_repeat_comes_in_time_without_the_periodic_task(shop: Shop, ada: Person) -> None:
+    hook = await shop.hook(ada, shop.receiver.behaves("/soon", says(500), says(200)))
+    beat = psutil.Process(shop.crew.processes[0].pid)
+    beat.suspend()
+    try:
+        await shop.tested(ada, hook)
+        await shop.ended(ada, hook, "DELIVERED")
+    finally:
+        beat.resume()
+    first, again = shop.receiver.seen("/soon")
+    assert 0.8 <= again.at - first.at < 4  # 1 s ± 20 %, to the next second, on a busy machine
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,14 @@ def test_secrets_leave_no_log_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_redaction_keeps_what_is_no_secret() -> None:
-    kept = {"event": "x", "count": 3, "path": "/documents", "none": None, "items": [1, "a"]}
+    kept = {
+        "event": "process_failed",
+        "code": "timeout",
+        "count": 3,
+        "path": "/documents",
+        "none": None,
+        "items": [1, "a"],
+    }
     assert redact(None, "", dict(kept)) == kept
 
 

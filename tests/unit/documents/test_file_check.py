@@ -69,12 +69,20 @@ def test_what_is_no_document_is_known_by_its_first_bytes() -> None:
         FileScan("a.pdf").take(b"MZ\x90\0\x03\0\0\0")
 
 
+@pytest.mark.parametrize("rest", [b"more", b"more" * 10_000], ids=["at the end", "far from it"])
 @pytest.mark.parametrize("padding", range(PIECE - 12, PIECE + 3))
-def test_the_end_of_a_pdf_is_found_across_pieces(padding: int) -> None:
+def test_the_end_of_a_pdf_is_found_across_pieces(padding: int, rest: bytes) -> None:
     start = b"%PDF-1.7\n"
-    content = start + b" " * (padding - len(start)) + b"startxref\n9\n%%EOF\nmore"
+    content = start + b" " * (padding - len(start)) + b"startxref\n9\n%%EOF\n" + rest
     assert code_of(content, "a.pdf") == OK
     assert code_of(content.replace(b"startxref", b"startxxxx"), "a.pdf") == "file_corrupt"
+
+
+def test_the_end_of_a_pdf_is_found_in_the_smallest_pieces() -> None:
+    scan = FileScan("a.pdf")
+    for piece in (b"%PDF-1.7", *(b"startxref"[at : at + 1] for at in range(9))):
+        scan.take(memoryview(piece))
+    assert scan.ends_as_pdf
 
 
 def test_a_comment_behind_the_archive_is_no_damage() -> None:

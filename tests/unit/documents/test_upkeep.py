@@ -1,11 +1,14 @@
 """What the reconciler sends, and when it holds back."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from app.documents.adapter.tasks import RELAY, schedule
 from app.documents.application.upkeep import BATCH, Upkeep
 from app.documents.domain.ports import WakeUp
+from core.config import Settings
 
 
 class Runs:
@@ -38,3 +41,7 @@ async def test_a_long_queue_is_not_made_longer(waiting: int, woken: list[str]) -
     world: tuple[Any, ...] = (None, Runs(), queue, None)
     await Upkeep(*world).reconcile()
     assert queue.woken == woken
+
+
+def test_events_of_what_the_api_did_are_told_within_a_second() -> None:
+    assert schedule(Settings(app_env="test"))[RELAY] <= timedelta(seconds=1)
