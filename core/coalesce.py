@@ -23,6 +23,7 @@ class PerTick(Generic[K, A]):
     def __init__(self, fetch: Callable[[Sequence[K]], Awaitable[Sequence[A]]]) -> None:
         self._fetch = fetch
         self._calls: list[tuple[K, asyncio.Future[A]]] = []
+        self._asked: list[tuple[K, asyncio.Future[A]]] = []
         self._under_way: asyncio.Task[None] | None = None
 
     def __call__(self, key: K) -> "asyncio.Future[A]":
@@ -35,24 +36,25 @@ class PerTick(Generic[K, A]):
         return answer
 
     def _send(self) -> None:
-        calls, self._calls = self._calls[:MOST], self._calls[MOST:]
-        self._under_way = asyncio.ensure_future(self._ask(calls))
+        self._asked, self._calls = self._calls[:MOST], self._calls[MOST:]
+        self._under_way = asyncio.ensure_future(self._ask())
         self._under_way.add_done_callback(self._ended)
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._under_way = None
-        if self._calls:
-            self._send()
+    async def _ask(self) -> None:
+        answers = await self._fetch([key for key, _ in self._asked])
+        for (_, future), answer in zip(self._asked, answers, strict=True):
+            if not future.done():  # its caller may have gone
+                future.set_result(answer)
 
-    async def _ask(self, calls: Sequence[tuple[K, asyncio.Future[A]]]) -> None:
-        try:
-            answers = await self._fetch([key for key, _ in calls])
-            for (_, future), answer in zip(calls, answers, strict=True):
-                if not future.done():  # its caller may have gone
-                    future.set_result(answer)
-        except BaseException as error:
-            for _, future in calls:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        waiting, self._under_way = [call for call in self._calls if not call[1].done()], None
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            # Those who wait as well: a server that hangs costs everybody one time-out, not one after the other.
+            for _, future in [*self._asked, *waiting]:
                 if not future.done():
-                    future.cancel() if isinstance(error, asyncio.CancelledError) else future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
+                    future.cancel() if task.cancelled() else future.set_exception(error)
+            waiting = []
+        self._calls = waiting
+        if waiting:
+            self._send()

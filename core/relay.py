@@ -118,14 +118,15 @@ class Relay:
 
     async def _told(self, event: Row) -> bool:
         """Whether all who listen took it."""
+        took_it = True
         for subscriber in self._listening(event):
             with tracing.work(f"{event['type']} for {subscriber.name}", event.get("trace") or ""):
                 try:
                     await subscriber.handle(OutboxEvent.model_validate(event))
                 except Exception:
                     log.exception("event_failed", event_id=event["event_id"], subscriber=subscriber.name, tries=0)
-                    return False
-        return True
+                    took_it = False
+        return took_it
 
     async def _route(self, query: Row) -> list[str]:
         """The ids of the deliveries."""

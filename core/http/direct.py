@@ -64,7 +64,7 @@ class _Call:
         if self.query:
             _take(self.query, _query(request), given, errors)
         if self.headers:
-            _take(self.headers, dict(request.scope["headers"]), given, errors)
+            _take(self.headers, _headers(request), given, errors)
         if self.body:
             given[self.body.name] = _body(self.body, await _json(request), errors)
         if self.request_name:
@@ -95,6 +95,11 @@ def _body(field: ModelField, value: Any, errors: list[Any]) -> Any:
     if field.field_info.is_required():
         errors.append({"type": "missing", "loc": ("body",), "msg": "Field required", "input": None})
     return field.get_default()
+
+
+def _headers(request: Request) -> Mapping[bytes, bytes]:
+    """The first of those that stand twice."""
+    return dict(reversed(request.scope["headers"]))
 
 
 def _query(request: Request) -> Mapping[str, str]:
@@ -142,7 +147,7 @@ async def _json(request: Request) -> Any:
     raw = await request.body()
     if not raw:
         return PydanticUndefined
-    content_type: bytes = dict(request.scope["headers"]).get(b"content-type", b"")
+    content_type = _headers(request).get(b"content-type", b"")
     media_type, _, parameters = content_type.decode("latin-1").lower().partition(";")
     charset = parameters.strip().removeprefix("charset=").strip('"')
     if media_type.strip() != "application/json" or charset not in {"", "utf-8"}:

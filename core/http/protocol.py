@@ -2,7 +2,7 @@
 
 import asyncio
 from contextvars import copy_context
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -38,6 +38,10 @@ class _Reader(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(_Joining(transport, self))  # type: ignore[arg-type]
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.transport.forget()  # type: ignore[attr-defined]
+
     def on_response_complete(self) -> None:
         self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
@@ -65,7 +69,7 @@ class _Joining:
     """A transport that keeps the head of an answer until its body comes: uvloop makes a system call of each write."""
 
     def __init__(self, transport: Any, reader: _Reader) -> None:
-        self._transport, self._reader = transport, reader
+        self._transport, self._reader = transport, cast(_Reader | None, reader)
         self._head, self._answered = b"", None
         self.is_closing = transport.is_closing
 
@@ -73,6 +77,8 @@ class _Joining:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
+        if self._reader is None:  # the connection is gone
+            return
         cycle: Any = self._reader.cycle
         if self._head:
             head, self._head = self._head, b""
@@ -84,6 +90,10 @@ class _Joining:
             self._head, self._answered = data, cycle
         else:  # more of a body, or a word before the answer
             self._transport.write(data)
+
+    def forget(self) -> None:
+        """Else reader and transport would hold each other, and what came of a body, until the collector looks."""
+        self._head, self._answered, self._reader = b"", None, None
 
     def flush(self) -> None:
         if self._head:  # of an answer without a body

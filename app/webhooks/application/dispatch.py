@@ -119,5 +119,5 @@ class Dispatch:
         now = asyncio.get_running_loop().time()
         due = math.ceil(now + delay_s)
         if due not in self._woken:
-            self._woken.add(due)
+            self._woken = {due, *(second for second in self._woken if second > now)}
             self._queue.wake(due - now)

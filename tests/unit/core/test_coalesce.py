@@ -66,6 +66,61 @@ async def test_a_fetch_that_is_cancelled_frees_the_way_for_the_next() -> None:
     assert await per_tick(2) == 2
 
 
+async def test_who_waits_behind_a_fetch_that_fails_does_not_wait_for_another() -> None:
+    asked: list[int] = []
+    hangs = asyncio.Event()
+
+    async def fetch(keys: Sequence[int]) -> Sequence[int]:
+        asked.append(len(keys))
+        await hangs.wait()
+        raise OSError("gone")
+
+    per_tick = PerTick(fetch)
+    first = per_tick(0)
+    while not asked:
+        await asyncio.sleep(0)
+    rest = [per_tick(key) for key in range(3 * MOST)]
+    hangs.set()
+    answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {OSError}
+    assert asked == [1]
+
+
+async def test_who_has_left_is_not_fetched_for() -> None:
+    source = Source()
+    source.gate.clear()
+    per_tick = PerTick(source)
+    first = per_tick(1)
+    while not source.asked:
+        await asyncio.sleep(0)
+    left, stays = per_tick(2), per_tick(3)
+    left.cancel()
+    source.gate.set()
+    assert list(await asyncio.gather(first, stays)) == [10, 30]
+    assert source.asked == [[1], [3]]
+
+
+def test_a_loop_that_ends_meanwhile_does_not_block_the_next() -> None:
+    async def fetch(keys: Sequence[int]) -> Sequence[int]:
+        await asyncio.sleep(60 if slow else 0)
+        return keys
+
+    per_tick, slow = PerTick(fetch), True
+
+    async def abandon() -> None:
+        per_tick(1)
+        await asyncio.sleep(0.01)
+        per_tick(2)
+
+    asyncio.run(abandon())
+    slow = False
+
+    async def ask() -> int:
+        return await per_tick(3)
+
+    assert asyncio.run(ask()) == 3
+
+
 async def test_many_are_fetched_in_parts() -> None:
     source = Source()
     per_tick = PerTick(source)
