@@ -1,7 +1,9 @@
 """What the server reads of a request before anybody asks for its body; and all of it arrives once somebody does."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -266,3 +268,15 @@ async def test_what_is_no_request_is_refused_as_everything_else(running: Running
     assert (problem["status"], problem["code"]) == (400, "malformed_request")
     assert problem["request_id"] == headers["x-request-id"] != ""
     writer.close()
+
+
+async def test_a_connection_that_has_ended_leaves_nothing_to_the_collector(running: Running) -> None:
+    gc.disable()  # it would hide a circle
+    try:
+        reader, writer = await running.send(post("/refused"))
+        assert await answer(reader) == b"no"
+        gone = weakref.ref(running.protocols.pop()._reader)
+        writer.transport.abort()
+        await until(lambda: gone() is None)
+    finally:
+        gc.enable()
