@@ -12,6 +12,8 @@ from core.tracing import Trace, begin_request, record
 
 log = structlog.get_logger("http")
 
+UNKNOWN_CHARS = 256  # of a path that is none of ours
+
 
 class RequestContext:
     """Wraps every request, also those that are refused before any route is found."""
@@ -80,7 +82,7 @@ class RequestContext:
             trace_id=trace.trace_id,
             span_id=trace.span_id,
             method=scope["method"],
-            path=state.get("path", route),
+            path=state.get("path") or scope["path"][:UNKNOWN_CHARS],
             route=route,
             status=status,
             duration_ms=round(seconds * 1000, 2),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from tests.clients import Person, problem
 
@@ -43,6 +44,15 @@ async def test_unknown_paths_and_methods_are_refused(http: httpx.AsyncClient) ->
     refused = await http.put("/documents")
     problem(refused, 405, "method_not_allowed")
     assert refused.headers["allow"] == "GET, HEAD"
+
+
+async def test_the_line_of_a_request_names_its_path_known_or_not(http: httpx.AsyncClient) -> None:
+    with capture_logs() as lines:
+        await http.get("/v1/health")
+        await http.get("/nowhere")
+        await http.get("/" + "x" * 1000)
+    told = [(line["path"], line["route"], line["status"]) for line in lines if line["event"] == "request"]
+    assert told == [("/health", "/health", 200), ("/nowhere", "other", 404), ("/" + "x" * 255, "other", 404)]
 
 
 async def test_shapes_that_no_client_needs_are_refused(http: httpx.AsyncClient) -> None:
