@@ -1,10 +1,12 @@
 """The relay: every event reaches every subscriber at least once, in any order of crashes."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo.asynchronous.collection import AsyncCollection
 
 from app.documents.adapter.mongo import DocumentDeliveryRecord, DocumentRecord, MongoDocuments
 from app.documents.domain.document import Document, uploaded_event
@@ -12,6 +14,7 @@ from app.inventory.adapter.mongo import StockDeliveryRecord, StockOutboxRecord
 from core.clock import utc_now
 from core.events import NotYet, OutboxEvent, Subscriber
 from core.ids import new_id
+from core.mongo import Row, init_records
 from core.relay import TRIES, Relay
 
 pytestmark = pytest.mark.parametrize("database", ["mongodb"], indirect=True)  # leases are the database's own time
@@ -207,17 +210,26 @@ async def test_what_is_passed_on_is_sent_once_and_stays_open(database: str) -> N
     assert [row["status"] for row in await deliveries()] == ["PENDING"]
 
 
-async def test_of_a_transaction_only_what_was_refused_is_told_again(database: str) -> None:
+@pytest.fixture
+async def stock_outbox(database: str) -> AsyncIterator[AsyncCollection[Row]]:
+    beside = DocumentRecord.rows().database
+    prefix = beside.name.removesuffix("_documents")
+    records = {"inventory": (StockOutboxRecord, StockDeliveryRecord)}
+    await init_records(beside.client, prefix, records, build_indexes=False)
+    yield StockOutboxRecord.rows()
+    await beside.client.drop_database(f"{prefix}_inventory")
+
+
+async def test_of_a_transaction_only_what_was_refused_is_told_again(stock_outbox: AsyncCollection[Row]) -> None:
     events = [
         OutboxEvent(event_id=f"evt_{seq}", seq=seq, type="document.uploaded", at=utc_now(), owner_id="usr_1", data={})
         for seq in (1, 2)
     ]
-    rows = StockOutboxRecord.rows()
-    await rows.insert_one({"_id": "command", "outbox": [event.model_dump() for event in events]})
+    await stock_outbox.insert_one({"_id": "command", "outbox": [event.model_dump() for event in events]})
     listener = Listener(failures=1)
     telling = Relay(StockOutboxRecord, StockDeliveryRecord, [listener.subscriber])
     await telling.run_for("command")
     assert listener.seen == ["evt_2"]
     await telling.run()
     assert listener.seen == ["evt_2", "evt_1"]
-    assert await rows.count_documents({}) == 0
+    assert await stock_outbox.count_documents({}) == 0

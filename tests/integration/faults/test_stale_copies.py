@@ -12,7 +12,7 @@ from app.documents.domain.errors import DocumentNotFound
 from app.documents.domain.processors import ProcessingError
 from tests.integration.faults.stage import Stage
 
-READS = {"get", "find", "find_by_sha256", "list", "removed", "objects_of", "has_documents", "stored_after"}
+READS = {"get", "find", "view", "find_by_sha256", "list", "removed", "objects_of", "has_documents", "stored_after"}
 BY_STATE = {"wake_due", "end_overdue", "free_dead"}  # the reconciler's: they hold no copy
 RESULT = RunResult(attempt=1, processor="stale", version="1", partial=False, warnings=(), summary=None, objects={})
 
