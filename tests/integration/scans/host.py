@@ -47,6 +47,7 @@ class Host:
         self.always = "accept"
         self.slow_s = 0.0
         self.calls: list[Call] = []
+        self.tasks: set[asyncio.Task[None]] = set()
         self.port = self._inside = self.most_inside = 0
 
     @property
@@ -59,6 +60,9 @@ class Host:
         return list(accepted.values())
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
         self._inside += 1
         self.most_inside = max(self.most_inside, self._inside)
         try:
@@ -71,8 +75,11 @@ class Host:
                 await asyncio.sleep(self.slow_s)
                 writer.write(ANSWERS[how])
                 await writer.drain()
+        except asyncio.CancelledError:
+            pass  # the test is over
         finally:
             self._inside -= 1
+            self.tasks.discard(task)
             writer.close()
 
 
@@ -85,7 +92,10 @@ async def host_running() -> AsyncIterator[Host]:
         yield host
     finally:
         server.close()
-        await server.wait_closed()
+        await asyncio.sleep(0)  # for those that were accepted a moment ago
+        for task in host.tasks:
+            task.cancel()
+        await asyncio.gather(*host.tasks, return_exceptions=True)
 
 
 def told(messages: list[dict[str, Any]]) -> tuple[list[int], list[str], list[dict[str, Any]]]:

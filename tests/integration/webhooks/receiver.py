@@ -73,6 +73,7 @@ class Receiver:
             yield self
         finally:
             server.close()
+            await asyncio.sleep(0)  # for those that were accepted a moment ago
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
